@@ -1,1 +1,14 @@
-//! daemon
+//! How a process of ours *lives*: it starts with settings that are right or not at all, says where it listens, does
+//! its work in tasks that somebody awaits, and ends in order.
+//!
+//! Knows nothing of files, peers or directories.
+
+pub mod clock;
+pub mod lifecycle;
+pub mod logging;
+pub mod metrics;
+pub mod serve;
+pub mod settings;
+
+pub use clock::Clock;
+pub use lifecycle::Lifecycle;

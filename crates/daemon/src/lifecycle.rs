@@ -1,0 +1,173 @@
+//! [`Lifecycle`]: every task of the process, and the order in which they end.
+//!
+//! Stopping has two steps. *Soft*: take no new work, finish what is short. *Hard*: drop everything. A first SIGTERM or
+//! ctrl-c (or a vital task that ended) is soft; the second, or ten seconds, is hard. Then the tracker is awaited: a
+//! task that nobody awaits does not exist.
+
+use std::{future::Future, process::ExitCode, time::Duration};
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+/// How long a soft stop may take.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Handed to whoever starts tasks. Clones are the same lifecycle.
+#[derive(Debug, Clone)]
+pub struct Lifecycle {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tracker: TaskTracker,
+    /// The vital task that ended by itself.
+    failed: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lifecycle {
+    pub fn new() -> Self {
+        let hard = CancellationToken::new();
+        Self { soft: hard.child_token(), hard, tracker: TaskTracker::new(), failed: Arc::default() }
+    }
+
+    /// Fires when no new work should begin.
+    pub fn soft(&self) -> CancellationToken {
+        self.soft.clone()
+    }
+
+    /// Fires when everything should be dropped.
+    pub fn hard(&self) -> CancellationToken {
+        self.hard.clone()
+    }
+
+    /// Runs a task until it ends or the hard stop drops it.
+    pub fn spawn<F>(&self, name: &'static str, task: F) -> tokio::task::JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let hard = self.hard.clone();
+        let span = tracing::debug_span!("task", task.name = name);
+        self.tracker.spawn(async move { hard.run_until_cancelled(task).await }.instrument(span))
+    }
+
+    /// Runs a task without which the process is of no use: if it ends before the soft stop, by itself or by a panic,
+    /// the process stops, in order and with a failure code.
+    pub fn spawn_vital<F>(&self, name: &'static str, task: F) -> tokio::task::JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let guard = VitalGuard { name, soft: self.soft.clone(), failed: self.failed.clone() };
+        self.spawn(name, async move {
+            let _guard = guard;
+            task.await
+        })
+    }
+
+    /// Asks for a soft stop.
+    pub fn stop(&self) {
+        self.soft.cancel();
+    }
+
+    /// Ends everything: soft, then hard when the deadline passes, then waits until no task is left.
+    pub async fn finish(&self) {
+        self.soft.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(STOP_DEADLINE, self.tracker.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tracker.len(), "the stop took too long, the rest is dropped");
+        }
+        self.hard.cancel();
+        self.tracker.wait().await;
+    }
+
+    /// Waits for a signal or the end of a vital task, then stops in order. The process's exit code.
+    ///
+    /// # Errors
+    /// Where signals cannot be listened for.
+    pub async fn run(self) -> std::io::Result<ExitCode> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("stopping: interrupted"),
+            _ = terminate.recv() => tracing::info!("stopping: asked to terminate"),
+            () = self.soft.cancelled() => {}
+        }
+        tokio::select! {
+            () = self.finish() => {}
+            _ = interrupt.recv() => tracing::warn!("second signal: stopping at once"),
+            _ = terminate.recv() => tracing::warn!("second signal: stopping at once"),
+        }
+        self.hard.cancel();
+        Ok(match *self.failed.lock() {
+            Some(_) => ExitCode::FAILURE,
+            None => ExitCode::SUCCESS,
+        })
+    }
+
+    /// The vital task whose end stopped the process.
+    pub fn failed_task(&self) -> Option<&'static str> {
+        *self.failed.lock()
+    }
+}
+
+/// Stops the process when a vital task is dropped while nobody asked for a stop.
+struct VitalGuard {
+    name: &'static str,
+    soft: CancellationToken,
+    failed: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Drop for VitalGuard {
+    fn drop(&mut self) {
+        if !self.soft.is_cancelled() {
+            tracing::error!(task.name = self.name, "a vital task ended, so the process stops");
+            self.failed.lock().get_or_insert(self.name);
+            self.soft.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn finish_waits_for_tasks_that_end_softly() {
+        let lifecycle = Lifecycle::new();
+        let soft = lifecycle.soft();
+        let task = lifecycle.spawn("polite", async move {
+            soft.cancelled().await;
+            7
+        });
+        lifecycle.finish().await;
+        assert_eq!(task.await.unwrap(), Some(7));
+        assert_eq!(lifecycle.failed_task(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_never_ends_is_dropped_at_the_deadline() {
+        let lifecycle = Lifecycle::new();
+        let task = lifecycle.spawn("stubborn", std::future::pending::<()>());
+        let started = tokio::time::Instant::now();
+        lifecycle.finish().await;
+        assert_eq!(task.await.unwrap(), None);
+        assert_eq!(started.elapsed(), STOP_DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn a_vital_task_that_panics_stops_the_process() {
+        let lifecycle = Lifecycle::new();
+        let task = lifecycle.spawn_vital("heart", async { panic!("on purpose") });
+        lifecycle.soft().cancelled().await;
+        assert!(task.await.is_err());
+        assert_eq!(lifecycle.failed_task(), Some("heart"));
+    }
+}

@@ -1,0 +1,25 @@
+//! Logs: to stderr, as text for people or JSON for machines. `RUST_LOG` filters.
+
+use clap::ValueEnum;
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Starts logging. A second call in one process changes nothing.
+///
+/// # Errors
+/// Where `filter` is not a filter.
+pub fn init(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::try_new(filter)?;
+    let layer = match format {
+        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
+    };
+    let _already_set = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    Ok(())
+}

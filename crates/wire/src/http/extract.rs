@@ -1,0 +1,95 @@
+//! Extractors that refuse with a [`Problem`] naming what was wrong, where axum's own answer in plain text.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection},
+};
+use http::{StatusCode, header, request::Parts};
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+use crate::ErrorCode;
+
+/// A JSON body. Needs `content-type: application/json`; a body over the route's limit is `too_large`.
+#[derive(Debug, Clone, Copy)]
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        if essence != "application/json"
+            && !(essence.starts_with("application/") && essence.ends_with("+json"))
+        {
+            return Err(Problem::invalid(format!("the body must be application/json, not {kind:?}")));
+        }
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| body_problem(&rejection))?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| Problem::invalid(format!("the body is not what this call takes: {error}")))
+    }
+}
+
+fn body_problem(rejection: &rejection::BytesRejection) -> Problem {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(ErrorCode::TooLarge, "the body is larger than this call takes")
+        }
+        _ => Problem::invalid("the body ended too early or could not be read"),
+    }
+}
+
+/// Query parameters. Unknown ones are refused where `T` denies unknown fields.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        axum::extract::Query::try_from_uri(&parts.uri).map(|axum::extract::Query(query)| Self(query)).map_err(
+            |rejection| {
+                Problem::invalid(format!("the query is not what this call takes: {}", inner(&rejection)))
+            },
+        )
+    }
+}
+
+/// The last cause: axum's own words around it say nothing to the caller.
+fn inner(error: &dyn std::error::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Parts of the path. One that cannot be read as what it stands for is an invalid argument.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(rejection::PathRejection::FailedToDeserializePathParams(error)) => {
+                Err(match error.into_kind() {
+                    ErrorKind::InvalidUtf8InPathParam { key } => {
+                        Problem::invalid(format!("`{key}` in the path is not UTF-8"))
+                    }
+                    ErrorKind::DeserializeError { key, message, .. } => {
+                        Problem::invalid(format!("`{key}` in the path: {message}"))
+                    }
+                    kind => Problem::invalid(format!("the path: {kind}")),
+                })
+            }
+            Err(other) => Err(Problem::internal(other)),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The manners of both REST APIs: how a request is read, and how a refusal is worded.
+//!
+//! [`Problem`] is the one error document (RFC 9457); [`JsonBody`], [`Query`] and [`Path`] read requests strictly and
+//! answer with it; [`page`] cuts lists into pages; [`layers`] is the stack of middleware that both routers wear.
+
+mod extract;
+pub mod layers;
+pub mod page;
+mod problem;
+
+pub use extract::{JsonBody, Path, Query};
+pub use problem::{Problem, ProblemDocument};

@@ -1,0 +1,288 @@
+//! pclient's REST: what a person, a page or a program asks of the peer on its own machine.
+
+use content::ContentId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Audience, directory};
+use crate::{ErrorCode, PeerId, Username};
+
+/// The most items of a [`BatchRequest`].
+pub const MAX_BATCH: usize = 1_000;
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub peer_id: PeerId,
+    /// Null while logged out.
+    pub username: Option<Username>,
+    pub version: String,
+    pub directory: DirectoryStatus,
+    pub pserver: PserverStatus,
+    pub relay: RelayStatus,
+    pub shared: SharedStatus,
+    pub transfers: TransferStatus,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryStatus {
+    pub url: String,
+    /// Whether the lease is held now.
+    pub connected: bool,
+    /// Why not, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PserverStatus {
+    /// Null where `PSERVER_LISTEN=off`.
+    pub listen: Option<String>,
+    pub advertise: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    pub connected: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedStatus {
+    pub files: u64,
+    pub bytes: u64,
+    /// Files found in the shared folders and not hashed yet.
+    pub hashing_files: u64,
+    pub hashing_bytes: u64,
+    /// Whether the directory has been told of everything shared.
+    pub announced: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferStatus {
+    pub down_bps: u64,
+    pub up_bps: u64,
+}
+
+/// `POST /v1/login`. `Debug` shows no password.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    pub username: Username,
+    pub password: String,
+}
+
+/// One of this peer's own shared files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedFile {
+    pub content_id: ContentId,
+    pub name: String,
+    pub size: u64,
+    pub media_type: Option<String>,
+    /// Where it lies on this machine.
+    pub path: String,
+    pub audience: Audience,
+    pub shared_at: Timestamp,
+}
+
+/// The query of `GET /v1/files`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesQuery {
+    /// A part of the name, case ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// `POST /v1/files` as JSON: a file or folder that lies inside a shared folder already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareRequest {
+    pub path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Audience>,
+}
+
+/// The answer for one file: 201.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareReply {
+    pub content_id: ContentId,
+    pub name: String,
+    pub size: u64,
+}
+
+/// The answer for a folder: 202; its files follow as events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareFolderReply {
+    pub path: String,
+    /// Files found in it.
+    pub files: u64,
+}
+
+/// `PATCH /v1/files/{content_id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilePatch {
+    pub audience: Audience,
+}
+
+/// A holder and the way to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderWithPath {
+    #[serde(flatten)]
+    pub holder: directory::Holder,
+    pub path: PeerPath,
+}
+
+/// A peer and the way to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerWithPath {
+    #[serde(flatten)]
+    pub peer: directory::PeerItem,
+    pub path: PeerPath,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerPath {
+    /// gRPC to an address of the peer.
+    Direct,
+    /// gRPC over a connection that the peer opened to us.
+    Reversed,
+    /// Messages over the broker.
+    Relayed,
+    Offline,
+}
+
+/// `POST /v1/downloads`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DownloadRequest {
+    pub content_id: ContentId,
+    /// The name to store it under; without it, the one that its holders give it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `POST /v1/downloads/batch`: many at once, as for a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// 1 to 1,000.
+    pub downloads: Vec<DownloadRequest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BatchReply {
+    /// One for each requested, in order.
+    pub items: Vec<Download>,
+}
+
+/// `GET /v1/downloads/{id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Download {
+    pub id: String,
+    pub content_id: ContentId,
+    pub name: String,
+    /// Null until a holder or the directory has told it.
+    pub size: Option<u64>,
+    pub verified_bytes: u64,
+    pub state: DownloadState,
+    pub rate_bps: u64,
+    pub eta_seconds: Option<u64>,
+    pub sources: Vec<Source>,
+    pub error: Option<DownloadError>,
+    /// Where the finished file lies on this machine.
+    pub path: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub peer_id: PeerId,
+    pub username: Username,
+    pub path: PeerPath,
+    /// Verified bytes that came from it.
+    pub bytes: u64,
+    pub rate_bps: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownloadError {
+    pub code: ErrorCode,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DownloadState {
+    /// It has not begun: others go first.
+    Queued,
+    /// No holder can be reached now.
+    Waiting,
+    Running,
+    Paused,
+    /// All pieces are here; the file is put in its place.
+    Finishing,
+    Done,
+    /// See `error`.
+    Failed,
+}
+
+/// The query of `GET /v1/downloads`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DownloadsQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<DownloadState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The data of an SSE event; its `event:` is the variant's name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A download changed.
+    Download(Box<Download>),
+    /// A download was cancelled and is gone.
+    DownloadRemoved {
+        id: String,
+    },
+    File(FileEvent),
+    Peer {
+        peer_id: PeerId,
+        path: PeerPath,
+    },
+    Status(Box<Status>),
+}
+
+/// Something happened to a shared file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FileEvent {
+    Hashing {
+        path: String,
+        size: u64,
+    },
+    Shared(SharedFile),
+    Unshared {
+        content_id: ContentId,
+        name: String,
+    },
+    /// It lies in a shared folder and cannot be shared.
+    Refused {
+        path: String,
+        detail: String,
+    },
+}
+
+impl std::fmt::Debug for LoginRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoginRequest").field("username", &self.username).finish_non_exhaustive()
+    }
+}
