@@ -1,1 +1,18 @@
-//! peer
+//! The `peer`: the program on every machine that has files and gets files.
+//!
+//! ```text
+//!   pclient (REST, command line)        pserver (gRPC for other peers)
+//!            │                                   │
+//!            ▼                                   ▼
+//!        download ──► link ──► (other peers)  service
+//!            │                                   │
+//!            └──────────► library ◄──────────────┘ ◄── shares (folders: scan, watch, hash)
+//!                            │
+//!                          store            directory_link (lease, announce, search, locate)
+//! ```
+//!
+//! Doors (`pclient`, `pserver`) translate and call; they decide nothing about the business.
+
+pub mod failure;
+
+pub use failure::Failure;
