@@ -14,5 +14,7 @@
 //! Doors (`pclient`, `pserver`) translate and call; they decide nothing about the business.
 
 pub mod failure;
+pub mod identity;
+pub mod tls;
 
 pub use failure::Failure;
