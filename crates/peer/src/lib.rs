@@ -15,6 +15,8 @@
 
 pub mod failure;
 pub mod identity;
+pub mod library;
+pub mod store;
 pub mod tls;
 
 pub use failure::Failure;
