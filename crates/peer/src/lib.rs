@@ -13,10 +13,21 @@
 //!
 //! Doors (`pclient`, `pserver`) translate and call; they decide nothing about the business.
 
+pub mod config;
+pub mod directory_link;
+pub mod download;
+pub mod events;
 pub mod failure;
 pub mod identity;
 pub mod library;
+pub mod link;
+pub mod meter;
+pub mod pclient;
+pub mod pserver;
+pub mod service;
+pub mod shares;
 pub mod store;
+pub mod throttle;
 pub mod tls;
 
 pub use failure::Failure;

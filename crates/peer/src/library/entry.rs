@@ -76,6 +76,15 @@ impl NewFile {
     }
 }
 
+impl NewFile {
+    /// A file that has the bytes of `twin`, which the library knows.
+    pub fn known(path: PathBuf, name: SafeName, twin: &SharedEntry) -> Self {
+        let media_type = media_type_of(&name);
+        let SharedEntry { content_id, stamp, .. } = *twin;
+        Self { content_id, name, media_type, path, stamp, audience: None, outline: None }
+    }
+}
+
 /// What the ending of a name says about the content.
 pub(crate) fn media_type_of(name: &SafeName) -> Option<String> {
     mime_guess::from_path(name.file_name()).first_raw().map(str::to_owned)

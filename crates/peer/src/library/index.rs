@@ -48,6 +48,10 @@ impl Index {
         self.by_path.get(key(path))
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<SharedEntry>> {
+        self.by_path.values()
+    }
+
     /// At the path itself and, as a folder, beneath it.
     pub(super) fn beneath(&self, path: &Path) -> impl Iterator<Item = &Arc<SharedEntry>> {
         let mut from = key(path).to_vec();
@@ -97,7 +101,7 @@ impl Index {
 
     /// Shows the totals as metrics.
     #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-    pub(super) fn count(&self) {
+    pub(super) fn show_totals(&self) {
         let (files, bytes) = self.totals();
         metrics::gauge!("trueque_shared_files").set(files as f64);
         metrics::gauge!("trueque_shared_bytes").set(bytes as f64);
@@ -119,8 +123,11 @@ impl Index {
         for path in &outcome.included {
             self.excluded.remove(key(path));
         }
-        if !outcome.folder_audiences.is_empty() {
+        if !outcome.folder_audiences.is_empty() || !outcome.folder_audiences_gone.is_empty() {
             let folders = Arc::make_mut(&mut self.folder_audiences);
+            for path in &outcome.folder_audiences_gone {
+                folders.remove(path);
+            }
             folders.extend(outcome.folder_audiences.iter().cloned());
         }
         gone.retain(|entry| !self.by_name.contains_key(&name_key(entry)));

@@ -74,7 +74,7 @@ impl Library {
         let born = clock.millis().unsigned_abs();
         let revision = store.write(move |tx| announce::first_revision(tx, born)).await?;
         let index = store.read(tables::load)?;
-        index.count();
+        index.show_totals();
         let inner = Inner {
             store,
             clock,
@@ -104,6 +104,11 @@ impl Library {
     /// What is shared at `path` and beneath it.
     pub fn beneath(&self, path: &Path) -> Vec<Arc<SharedEntry>> {
         self.inner.index.read().beneath(path).cloned().collect()
+    }
+
+    /// Every entry, in order of their paths.
+    pub fn all(&self) -> Vec<Arc<SharedEntry>> {
+        self.inner.index.read().all().cloned().collect()
     }
 
     /// An entry whose file had this stamp: the same file under the name it had, or has too.
@@ -357,7 +362,7 @@ impl Inner {
         let gone = {
             let mut index = self.index.write();
             let gone = index.follow(outcome);
-            index.count();
+            index.show_totals();
             gone
         };
         self.moved(outcome.revision);

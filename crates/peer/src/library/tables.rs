@@ -33,6 +33,7 @@ pub(super) struct Outcome {
     pub(super) excluded: Vec<PathBuf>,
     pub(super) included: Vec<PathBuf>,
     pub(super) folder_audiences: Vec<(PathBuf, Audience)>,
+    pub(super) folder_audiences_gone: Vec<PathBuf>,
     /// The newest revision after it.
     pub(super) revision: u64,
 }
@@ -129,6 +130,10 @@ impl<'a> Edit<'a> {
         let Some(old) = self.row_at(path)? else { return Ok(()) };
         self.tx.prepare_cached("DELETE FROM shared_files WHERE path = ?1")?.execute([bytes(path)])?;
         self.withdraw(&old)?;
+        if old.audience != Audience::Network && !self.is_shared(&old.content_id)? {
+            // What comes back to this path, edited perhaps, is not suddenly everybody's.
+            self.set_folder_audience(path, &old.audience)?;
+        }
         // An edit that shared this path and takes it out again has it in neither list.
         self.outcome.shared.retain(|entry| entry.path != path);
         self.outcome.removed.push(path.to_owned());
@@ -164,16 +169,27 @@ impl<'a> Edit<'a> {
         self.store_audience(id, audience)?;
         for entry in self.rows_of(id)? {
             self.announcer.put(&Announced { audience: audience.clone(), ..whole(&entry) })?;
+            self.forget_path_audience(&entry.path)?;
         }
         self.outcome.audiences.push((*id, audience.clone()));
         Ok(())
     }
 
+    /// What appears at a path or beneath it starts with this audience.
     pub(super) fn set_folder_audience(&mut self, folder: &Path, audience: &Audience) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached("INSERT OR REPLACE INTO folder_audiences VALUES (?1, ?2)")?
             .execute(params![bytes(folder), text(audience)])?;
         self.outcome.folder_audiences.push((folder.to_owned(), audience.clone()));
+        Ok(())
+    }
+
+    fn forget_path_audience(&mut self, path: &Path) -> rusqlite::Result<()> {
+        let gone =
+            self.tx.prepare_cached("DELETE FROM folder_audiences WHERE path = ?1")?.execute([bytes(path)])?;
+        if gone > 0 {
+            self.outcome.folder_audiences_gone.push(path.to_owned());
+        }
         Ok(())
     }
 
@@ -259,7 +275,7 @@ impl<'a> Edit<'a> {
         if let Some(stored) = stored {
             return Ok(audience_of(Some(&stored)));
         }
-        let of_folder = || file.path.ancestors().skip(1).find_map(|folder| folders.get(folder).cloned());
+        let of_folder = || file.path.ancestors().find_map(|path| folders.get(path).cloned());
         let audience = match old {
             _ if self.is_shared(id)? => Audience::Network,
             Some(old) => old.audience.clone(),

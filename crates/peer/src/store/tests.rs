@@ -80,6 +80,7 @@ async fn what_follows_a_commit_runs_in_its_order_even_when_nobody_waits() {
         answer.unwrap();
     }
     assert_eq!(*seen.lock(), (0..500).collect::<Vec<_>>());
+    tokio::task::yield_now().await; // a fresh turn, so that the next poll gets as far as the queue
 
     let after = Arc::new(AtomicU32::new(0));
     let write = store.write_then(put("left".into()), {

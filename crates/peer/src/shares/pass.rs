@@ -1,0 +1,326 @@
+//! [`Pass`]: one look at some paths or at everything, against what the library knows.
+//!
+//! It sorts what it sees: unchanged (nothing), known by its stamp under another name (added without reading), new or
+//! changed (to be hashed), gone (withdrawn), refused (told once). It reads metadata and never bytes. Everything here
+//! runs on threads that may wait for a disk.
+
+use std::{
+    collections::HashSet,
+    fs::{self, Metadata},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+use walkdir::WalkDir;
+use wire::ErrorCode;
+
+use super::{
+    Inner, Place,
+    follow::Finished,
+    hash::{Cancel, HashError},
+    hashing,
+    quiet::{AFTER_MOVE, AFTER_WRITE, Due},
+    roots::is_ours,
+};
+use crate::library::{FileStamp, NewFile, Origin, SharedEntry};
+
+/// Changes of the library in one transaction.
+const BATCH: usize = 1024;
+/// Before what the store would not take is tried again.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+struct Pass<'a> {
+    inner: &'a Arc<Inner>,
+    /// Known under another name.
+    known: Vec<NewFile>,
+    gone: Vec<PathBuf>,
+    to_hash: Vec<(PathBuf, FileStamp)>,
+    /// The entries whose file was seen, by their address.
+    seen: HashSet<*const SharedEntry>,
+    /// Files that are shared or will be.
+    files: u64,
+}
+
+/// Looks at the paths that have fallen silent, and glances at those that have not.
+pub(super) fn look(inner: &Arc<Inner>, due: &Due) {
+    let mut pass = Pass::new(inner);
+    due.silent.iter().for_each(|path| pass.look_at(path));
+    due.restless.iter().for_each(|path| pass.glance_at(path));
+    pass.tell_library();
+    pass.hash_now();
+}
+
+/// Looks at a folder that is to be shared. How many of its files are, or will be.
+pub(super) fn share_folder(inner: &Arc<Inner>, folder: &Path) -> Result<u64, crate::Failure> {
+    let mut pass = Pass::new(inner);
+    pass.walk(folder);
+    let files = pass.files;
+    pass.tell_library();
+    pass.hash_now();
+    Ok(files)
+}
+
+/// Looks at everything: the folders, and what the library knows and they do not have.
+pub(super) fn scan(inner: &Arc<Inner>) {
+    inner.watch.lock().ensure();
+    let mut pass = Pass::new(inner);
+    let entries = inner.library.all();
+    for folder in &inner.roots.shared {
+        pass.walk(folder);
+    }
+    pass.check_unseen(&entries);
+    pass.tell_library();
+    pass.hash_in_turn();
+}
+
+impl<'a> Pass<'a> {
+    fn new(inner: &'a Arc<Inner>) -> Self {
+        let seen = HashSet::new();
+        Self { inner, known: Vec::new(), gone: Vec::new(), to_hash: Vec::new(), seen, files: 0 }
+    }
+
+    fn look_at(&mut self, path: &Path) {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                let entries = self.inner.library.beneath(path);
+                if self.inner.roots.folder_of(path).is_some() {
+                    self.walk(path);
+                }
+                self.check_unseen(&entries);
+            }
+            Ok(metadata) => self.consider(path, &metadata),
+            Err(error) => {
+                let entries = self.inner.library.beneath(path);
+                self.gone.extend(entries.into_iter().map(|entry| entry.path.clone()));
+                if is_gone(&error) {
+                    self.inner.forgive(path);
+                } else if matches!(self.inner.roots.place(path), Place::Shared(_)) {
+                    self.inner.refuse(path, &format!("it cannot be read: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Withdraws what is not what it was, and leaves the rest for when it is silent.
+    fn glance_at(&mut self, path: &Path) {
+        let Some(entry) = self.inner.library.by_path(path) else { return };
+        if !is_still(&entry) {
+            self.gone.push(path.to_owned());
+        }
+    }
+
+    fn walk(&mut self, folder: &Path) {
+        let ours = |entry: &walkdir::DirEntry| entry.depth() > 0 && is_ours(entry.path());
+        for entry in WalkDir::new(folder).into_iter().filter_entry(|entry| !ours(entry)) {
+            let read = entry.and_then(|entry| Ok((entry.metadata()?, entry)));
+            match read {
+                Ok((metadata, entry)) if !metadata.is_dir() => self.consider(entry.path(), &metadata),
+                Ok(_) => {}
+                // A file or folder that went away while we were looking is no news.
+                Err(error) if error.io_error().is_some_and(is_gone) => {}
+                Err(error) => {
+                    if let Some(path) = error.path() {
+                        self.inner.refuse(path, &format!("it cannot be read: {}", plain(&error)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at one path that is no folder.
+    fn consider(&mut self, path: &Path, metadata: &Metadata) {
+        let entry = self.inner.library.by_path(path);
+        let stamp = FileStamp::of(metadata);
+        let unchanged = metadata.is_file() && entry.as_ref().is_some_and(|entry| entry.stamp == stamp);
+        let name = match self.inner.roots.place(path) {
+            Place::Shared(name) if metadata.is_file() => name,
+            Place::Download if unchanged => return,
+            Place::Refused(detail) if metadata.is_file() => {
+                self.inner.refuse(path, &detail);
+                return self.gone.extend(entry.map(|entry| entry.path.clone()));
+            }
+            // Also what is no regular file: a symlink chooses a path elsewhere, a pipe would never end.
+            Place::Shared(_) | Place::Refused(_) | Place::Download | Place::Ignored => {
+                return self.gone.extend(entry.map(|entry| entry.path.clone()));
+            }
+        };
+        self.files += 1;
+        if let Some(entry) = entry.as_ref().filter(|entry| unchanged && entry.name == name) {
+            self.seen.insert(Arc::as_ptr(entry));
+            return self.inner.forgive(path);
+        }
+        if self.inner.library.is_excluded(path) {
+            self.files -= 1;
+            return;
+        }
+        if let Some(twin) = self.inner.library.by_stamp(&stamp) {
+            let moved = fs::symlink_metadata(&twin.path).is_err_and(|error| is_gone(&error));
+            if moved || is_still(&twin) {
+                if moved {
+                    self.gone.push(twin.path.clone());
+                }
+                self.known.push(NewFile::known(path.to_owned(), name, &twin));
+                return;
+            }
+        }
+        if entry.is_some() {
+            self.gone.push(path.to_owned());
+        }
+        if let Some(wait) = self.still_fresh(&stamp) {
+            return self.inner.quiet.touch(path, wait);
+        }
+        self.to_hash.push((path.to_owned(), stamp));
+    }
+
+    /// How long a file that was written to just now should be left alone.
+    fn still_fresh(&self, stamp: &FileStamp) -> Option<Duration> {
+        let age = self.inner.clock.millis().checked_sub(stamp.mtime_ns / 1_000_000)?;
+        let age = Duration::from_millis(u64::try_from(age).ok()?);
+        AFTER_WRITE.checked_sub(age).filter(|wait| !wait.is_zero())
+    }
+
+    /// Withdraws those of `entries` that no walk has met and that are not what they were, or lie in no folder of ours
+    /// any more.
+    fn check_unseen(&mut self, entries: &[Arc<SharedEntry>]) {
+        for entry in entries.iter().filter(|entry| !self.seen.contains(&Arc::as_ptr(entry))) {
+            let ours = matches!(self.inner.roots.place(&entry.path), Place::Shared(_) | Place::Download);
+            if !ours || !is_still(entry) {
+                self.gone.push(entry.path.clone());
+            }
+        }
+    }
+
+    /// Lets the library know. What has another name is added first, so that it is never gone in between.
+    fn tell_library(&mut self) {
+        let runtime = Handle::current();
+        let library = &self.inner.library;
+        let added: HashSet<PathBuf> = self.known.iter().map(|file| file.path.clone()).collect();
+        let mut again = Vec::new();
+        let mut wait = AFTER_MOVE;
+        let mut known = std::mem::take(&mut self.known);
+        while !known.is_empty() {
+            let batch: Vec<_> = known.drain(..known.len().min(BATCH)).collect();
+            let paths: Vec<_> = batch.iter().map(|file| file.path.clone()).collect();
+            let wanted = batch.len();
+            match runtime.block_on(library.apply(batch, Vec::new(), Origin::Found)) {
+                Ok(done) if done == wanted => {}
+                // The entry that they were known by was withdrawn meanwhile.
+                Ok(_) => again.extend(paths),
+                Err(failure) => {
+                    wait = after(&failure);
+                    again.extend(paths);
+                }
+            }
+        }
+        let gone: Vec<_> = self.gone.drain(..).filter(|path| !added.contains(path)).collect();
+        for batch in gone.chunks(BATCH) {
+            if let Err(failure) = runtime.block_on(library.remove_paths(batch)) {
+                wait = after(&failure);
+                again.extend_from_slice(batch);
+            }
+        }
+        again.iter().for_each(|path| self.inner.quiet.touch(path, wait));
+    }
+
+    /// Hashes what a change has brought up, before what a scan did.
+    fn hash_now(self) {
+        for (path, stamp) in self.to_hash {
+            if !self.inner.send_off(&path, stamp, true) {
+                return self.inner.quiet.overflow();
+            }
+        }
+    }
+
+    /// Hashes what a scan has found, waiting where the threads have enough. Gives up when all is to be scanned again.
+    fn hash_in_turn(self) {
+        let inner = self.inner;
+        let bytes = self.to_hash.iter().map(|(_, stamp)| stamp.size).sum::<u64>();
+        inner.backlog_files.fetch_add(self.to_hash.len() as u64, Ordering::Relaxed);
+        inner.backlog_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut given_up = false;
+        for (path, stamp) in self.to_hash {
+            given_up = given_up || inner.quiet.is_overflown() || inner.finished.is_closed();
+            if !given_up {
+                inner.send_off(&path, stamp, false);
+            }
+            inner.backlog_files.fetch_sub(1, Ordering::Relaxed);
+            inner.backlog_bytes.fetch_sub(stamp.size, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Inner {
+    /// Queues a file for hashing, unless it is on its way already. False where there is no room for urgent ones.
+    fn send_off(self: &Arc<Self>, path: &Path, stamp: FileStamp, urgent: bool) -> bool {
+        if self.library.by_path(path).is_some_and(|entry| entry.stamp == stamp) {
+            return true;
+        }
+        let cancel = Cancel::default();
+        {
+            let mut in_flight = self.in_flight.lock();
+            if let Some((flying, cancel)) = in_flight.get(path) {
+                if *flying != stamp {
+                    cancel.store(true, Ordering::Relaxed);
+                    self.quiet.touch(path, AFTER_WRITE);
+                }
+                return true;
+            }
+            in_flight.insert(path.to_owned(), (stamp, cancel.clone()));
+        }
+        self.library.tell(|| hashing(path, stamp.size));
+        let (inner, to, mark) = (self.clone(), path.to_owned(), cancel.clone());
+        let done = Box::new(move |hashed| match hashed {
+            Ok((outline, stamp)) => {
+                let finished = Finished { path: to, stamp, outline, cancel: mark };
+                // Closed only when the peer stops.
+                let _stopping = inner.finished.blocking_send(finished);
+            }
+            Err(error) => {
+                inner.land(&to, &mark);
+                match error {
+                    HashError::Cancelled => {}
+                    HashError::Changed => inner.quiet.touch(&to, AFTER_WRITE),
+                    HashError::Io(error) if is_gone(&error) => inner.quiet.touch(&to, AFTER_MOVE),
+                    error @ (HashError::Io(_) | HashError::TooLarge(_)) => {
+                        inner.refuse(&to, &error.to_string());
+                    }
+                }
+            }
+        });
+        if !urgent {
+            self.hasher.push(path.to_owned(), stamp.size, cancel, done);
+            return true;
+        }
+        let taken = self.hasher.push_urgent(path.to_owned(), stamp.size, cancel.clone(), done);
+        if !taken {
+            self.land(path, &cancel);
+        }
+        taken
+    }
+}
+
+/// How long to wait after the store has refused. The refusal is told here.
+pub(super) fn after(failure: &crate::Failure) -> Duration {
+    if failure.code == ErrorCode::StorageFull {
+        tracing::warn!("the disk is full: what changed in the shared folders is not stored yet");
+    }
+    AFTER_FAILURE
+}
+
+/// Whether the file at an entry's path is the one that was hashed.
+pub(super) fn is_still(entry: &SharedEntry) -> bool {
+    fs::symlink_metadata(&entry.path)
+        .is_ok_and(|metadata| metadata.is_file() && FileStamp::of(&metadata) == entry.stamp)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The system's own words, without the path that walkdir adds.
+fn plain(error: &walkdir::Error) -> String {
+    error.io_error().map_or_else(|| error.to_string(), ToString::to_string)
+}

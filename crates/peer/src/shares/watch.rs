@@ -1,0 +1,114 @@
+//! [`Watch`]: what the system tells of changes in the folders, put into [`Quiet`].
+//!
+//! It is a hint and never the truth: the kernel drops events when it is asked too late, network file systems tell
+//! none, and the number of watched folders has a limit. Whatever is missed, the next scan finds; when the limit is
+//! reached, scans come so often that they take the watcher's place.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use notify::{
+    Config, ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
+
+use super::{
+    quiet::{AFTER_MOVE, AFTER_WRITE, Quiet},
+    roots::is_ours,
+};
+
+pub(super) struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    /// The folders, each with the inode that it had when it was last put under watch.
+    folders: Vec<(PathBuf, Option<u64>)>,
+    degraded: Arc<AtomicBool>,
+}
+
+impl Watch {
+    pub(super) fn new(folders: Vec<PathBuf>, quiet: Arc<Quiet>) -> Self {
+        let degraded = Arc::new(AtomicBool::new(false));
+        let handler = {
+            let degraded = degraded.clone();
+            move |event| hear(event, &quiet, &degraded)
+        };
+        let config = Config::default().with_follow_symlinks(false);
+        let watcher = match RecommendedWatcher::new(handler, config) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                degrade(&degraded, &error);
+                None
+            }
+        };
+        Self { watcher, folders: folders.into_iter().map(|folder| (folder, None)).collect(), degraded }
+    }
+
+    /// Puts every folder under watch that is not, or was replaced. Walks them, so it may take a while.
+    pub(super) fn ensure(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for (folder, watched) in &mut self.folders {
+            let inode = std::fs::metadata(&*folder).ok().map(|metadata| metadata.ino());
+            if inode == *watched {
+                continue;
+            }
+            let _was_not_watched = watcher.unwatch(folder);
+            *watched = None;
+            if inode.is_none() {
+                continue;
+            }
+            match watcher.watch(folder, RecursiveMode::Recursive) {
+                Ok(()) => *watched = inode,
+                Err(error) => degrade(&self.degraded, &error),
+            }
+        }
+    }
+
+    /// Whether some folder is not watched as it should be, so that scans must take over.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed) || self.folders.iter().any(|(_, watched)| watched.is_none())
+    }
+}
+
+fn hear(event: notify::Result<notify::Event>, quiet: &Quiet, degraded: &AtomicBool) {
+    let event = match event {
+        Ok(event) => event,
+        Err(error) => {
+            if matches!(error.kind, ErrorKind::MaxFilesWatch) {
+                degrade(degraded, &error);
+            } else {
+                tracing::debug!(error = %error, "the folder watcher missed something");
+            }
+            return quiet.overflow();
+        }
+    };
+    if event.need_rescan() {
+        tracing::debug!("the folder watcher was overrun, everything is looked at again");
+        return quiet.overflow();
+    }
+    let delay = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => AFTER_WRITE,
+        EventKind::Access(_) => return,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => AFTER_MOVE,
+        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => AFTER_WRITE,
+    };
+    for path in event.paths.iter().filter(|path: &&PathBuf| !is_ours(Path::new(path))) {
+        quiet.touch(path, delay);
+    }
+}
+
+fn degrade(degraded: &AtomicBool, error: &notify::Error) {
+    if degraded.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    metrics::gauge!("trueque_shares_polling").set(1.0);
+    tracing::warn!(
+        error = %error,
+        "not every shared folder can be watched, so they are scanned often instead; \
+         on Linux, fs.inotify.max_user_watches may be too low"
+    );
+}
