@@ -1,0 +1,71 @@
+//! [`App`]: everything that a request may need, and nothing that belongs to one request.
+
+use std::{sync::Arc, time::Duration};
+
+use daemon::Clock;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+
+use crate::{
+    authority::Authority,
+    catalog::{Catalog, sqlite::SqliteCatalog},
+    config::{Config, Registration},
+    leases,
+    limits::Limits,
+    passwords::Passwords,
+};
+
+/// Deltas that are read and written at the same time: their bodies may be large.
+const MAX_DELTAS: usize = 64;
+
+/// The state behind the routes.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) authority: Authority,
+    pub(crate) passwords: Passwords,
+    pub(crate) clock: Clock,
+    pub(crate) lease: Duration,
+    pub(crate) registration: Registration,
+    pub(crate) broker: Option<SecretString>,
+    pub(crate) admin_token: Option<SecretString>,
+    pub(crate) registrations: Limits,
+    pub(crate) logins: Limits,
+    pub(crate) deltas: Semaphore,
+}
+
+impl App {
+    /// Opens the data folder.
+    ///
+    /// # Errors
+    /// What in the folder cannot be made or read.
+    pub fn open(config: &Config, clock: Clock, passwords: Passwords) -> anyhow::Result<Arc<Self>> {
+        // The authority first: it makes the folder, private.
+        let authority = Authority::open(&config.data_dir, clock.millis())?;
+        let catalog = Arc::new(SqliteCatalog::open(&config.data_dir)?);
+        Ok(Arc::new(Self {
+            catalog,
+            authority,
+            passwords,
+            clock,
+            lease: config.lease,
+            registration: config.registration,
+            broker: config.amqp_url.clone(),
+            admin_token: config.admin_token.clone(),
+            registrations: Limits::new("register"),
+            logins: Limits::new("login"),
+            deltas: Semaphore::new(MAX_DELTAS),
+        }))
+    }
+
+    /// The time, and the end of a lease that begins now, in milliseconds since 1970.
+    pub(crate) fn lease_from_now(&self) -> (i64, i64) {
+        let now = self.clock.millis();
+        (now, leases::until(now, self.lease))
+    }
+
+    /// Whether peers can be asked through the relay.
+    pub(crate) fn relay(&self) -> bool {
+        self.broker.is_some()
+    }
+}

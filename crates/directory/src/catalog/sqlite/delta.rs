@@ -1,0 +1,319 @@
+//! Applying what changed in a peer's catalog.
+//!
+//! All of a delta or nothing: a savepoint takes back what a refused one had begun. Entries are applied in the order of
+//! their hashes, so that neighbouring ones touch the same pages.
+
+use content::ContentId;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use wire::rest::{
+    Audience,
+    directory::{CatalogDelta, CatalogKey, CatalogPut},
+};
+
+use super::{
+    index,
+    roster::Effect,
+    writer::{JobError, Tx},
+};
+use crate::catalog::{CatalogError, MAX_FILES_PER_PEER, MAX_VARIANTS, class};
+
+/// Applies `delta` to the catalog of the peer in `row`. The revision that is then held.
+pub(super) fn apply(tx: &mut Tx<'_>, row: i64, delta: CatalogDelta) -> Result<u64, JobError> {
+    let first_new = *tx.next_content;
+    tx.conn.prepare_cached("SAVEPOINT delta")?.execute([])?;
+    match apply_inside(tx, row, delta) {
+        Err(JobError::Refused(error)) => {
+            tx.conn.execute_batch("ROLLBACK TO delta; RELEASE delta")?;
+            tx.dirty.forget_from(first_new);
+            Err(JobError::Refused(error))
+        }
+        Err(fatal) => Err(fatal),
+        Ok((revision, effect)) => {
+            tx.conn.prepare_cached("RELEASE delta")?.execute([])?;
+            tx.effects.extend(effect);
+            Ok(revision)
+        }
+    }
+}
+
+/// Forgets everything that a peer announced.
+pub(super) fn clear(tx: &mut Tx<'_>, row: i64) -> Result<(), JobError> {
+    let mut counts = Counts::default();
+    let mut entries = Entries::prepare(tx.conn, row)?;
+    let held: Vec<(i64, i64)> = tx
+        .conn
+        .prepare_cached("SELECT content, variant FROM holdings WHERE peer = ?1")?
+        .query_map([row], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for of_one in held.chunk_by(|one, next| one.0 == next.0) {
+        let content = of_one[0].0;
+        let holders: u64 = tx
+            .conn
+            .prepare_cached("SELECT holders FROM contents WHERE id = ?1")?
+            .query_row([content], |row| row.get(0))?;
+        for &(_, variant) in of_one {
+            entries.delete(tx, &mut counts, Place { content, variant, holders })?;
+        }
+        entries.leave(tx, content, holders)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    files: i64,
+    restricted: i64,
+}
+
+fn apply_inside(tx: &mut Tx<'_>, row: i64, mut delta: CatalogDelta) -> Result<(u64, Option<Effect>), JobError> {
+    let (revision, mut files, mut restricted): (u64, i64, i64) = tx
+        .conn
+        .prepare_cached("SELECT revision, files, restricted FROM peers WHERE id = ?1")?
+        .query_row([row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if delta.reset {
+        clear(tx, row)?;
+        (files, restricted) = (0, 0);
+    } else if delta.revision == revision {
+        return Ok((revision, None));
+    } else if delta.base_revision != revision {
+        return Err(JobError::Refused(CatalogError::Conflict { revision }));
+    }
+    let mut counts = Counts::default();
+    let mut entries = Entries::prepare(tx.conn, row)?;
+    for key in &delta.remove {
+        entries.remove(tx, &mut counts, key)?;
+    }
+    // Stable: of two entries for the same name, the later one stays the later one.
+    delta.put.sort_by_key(|put| put.content_id);
+    for put in &delta.put {
+        entries.put(tx, &mut counts, put)?;
+    }
+    files += counts.files;
+    restricted += counts.restricted;
+    if u64::try_from(files).unwrap_or(0) > MAX_FILES_PER_PEER {
+        return Err(JobError::Refused(CatalogError::Limit(format!(
+            "a peer announces at most {MAX_FILES_PER_PEER} files"
+        ))));
+    }
+    tx.conn
+        .prepare_cached("UPDATE peers SET revision = ?2, files = ?3, restricted = ?4 WHERE id = ?1")?
+        .execute(params![row, signed(delta.revision), files, restricted])?;
+    let effect = Effect::Catalog {
+        row,
+        revision: delta.revision,
+        files: u64::try_from(files).unwrap_or(0),
+        restricted: u64::try_from(restricted).unwrap_or(0),
+    };
+    Ok((delta.revision, Some(effect)))
+}
+
+/// A row of `holdings`, and how many holders its content had before.
+#[derive(Clone, Copy)]
+struct Place {
+    content: i64,
+    variant: i64,
+    holders: u64,
+}
+
+struct Variant {
+    no: i64,
+    same_name: bool,
+    same: bool,
+}
+
+/// The statements for one peer's entries, prepared once for many.
+struct Entries<'c> {
+    peer: i64,
+    find: CachedStatement<'c>,
+    new_content: CachedStatement<'c>,
+    new_variant: CachedStatement<'c>,
+    new_holding: CachedStatement<'c>,
+    variants: CachedStatement<'c>,
+    mine: CachedStatement<'c>,
+    again: CachedStatement<'c>,
+    refs: CachedStatement<'c>,
+    holders: CachedStatement<'c>,
+    drop_holding: CachedStatement<'c>,
+    drop_variant: CachedStatement<'c>,
+    drop_content: CachedStatement<'c>,
+    drop_reports: CachedStatement<'c>,
+}
+
+impl<'c> Entries<'c> {
+    fn prepare(conn: &'c Connection, peer: i64) -> rusqlite::Result<Self> {
+        let prepare = |sql| conn.prepare_cached(sql);
+        Ok(Self {
+            peer,
+            find: prepare("SELECT id, holders FROM contents WHERE key = ?1 AND hash = ?2")?,
+            new_content: prepare("INSERT INTO contents (id, key, hash, holders) VALUES (?1, ?2, ?3, 1)")?,
+            new_variant: prepare(
+                "INSERT INTO variants (content, no, name, media_type, size, refs) VALUES (?1, ?2, ?3, ?4, ?5, 1)",
+            )?,
+            new_holding: prepare(
+                "INSERT INTO holdings (content, peer, variant, pieces, reports, audience) VALUES (?1, ?2, ?3, ?4, 0, ?5)",
+            )?,
+            variants: prepare(
+                "SELECT no, name = ?2, name = ?2 AND media_type IS ?3 AND size = ?4 FROM variants WHERE content = ?1",
+            )?,
+            mine: prepare("SELECT variant, audience IS NOT NULL FROM holdings WHERE content = ?1 AND peer = ?2")?,
+            again: prepare(
+                "UPDATE holdings SET pieces = ?4, reports = 0, audience = ?5
+                 WHERE content = ?1 AND peer = ?2 AND variant = ?3",
+            )?,
+            refs: prepare("UPDATE variants SET refs = refs + ?3 WHERE content = ?1 AND no = ?2 RETURNING refs")?,
+            holders: prepare("UPDATE contents SET holders = ?2 WHERE id = ?1")?,
+            drop_holding: prepare(
+                "DELETE FROM holdings WHERE content = ?1 AND peer = ?2 AND variant = ?3 RETURNING audience IS NOT NULL",
+            )?,
+            drop_variant: prepare("DELETE FROM variants WHERE content = ?1 AND no = ?2")?,
+            drop_content: prepare("DELETE FROM contents WHERE id = ?1")?,
+            drop_reports: prepare("DELETE FROM reports WHERE content = ?1 AND peer = ?2")?,
+        })
+    }
+
+    fn put(&mut self, tx: &mut Tx<'_>, counts: &mut Counts, put: &CatalogPut) -> Result<(), JobError> {
+        let audience = audience_text(put.audience.as_ref());
+        let Some((content, holders)) = self.find(&put.content_id)? else {
+            return self.put_new(tx, counts, put, audience);
+        };
+        let known = self.variants_of(content, put)?;
+        let mine: Vec<(i64, bool)> = self
+            .mine
+            .query_map([content, self.peer], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let same_name = |no: i64| known.iter().any(|variant| variant.no == no && variant.same_name);
+        let wanted = known.iter().find(|variant| variant.same);
+        let before = mine.iter().find(|(no, _)| same_name(*no)).copied();
+        if let (Some((no, was_restricted)), Some(wanted)) = (before, wanted)
+            && wanted.no == no
+        {
+            counts.restricted += i64::from(audience.is_some()) - i64::from(was_restricted);
+            self.again.execute(params![content, self.peer, no, put.pieces_held, audience])?;
+            self.drop_reports.execute([content, self.peer])?;
+            return Ok(());
+        }
+        if wanted.is_none() && known.len() >= MAX_VARIANTS {
+            return Err(JobError::Refused(CatalogError::Limit(format!(
+                "the content {} has {MAX_VARIANTS} names, and no more are taken",
+                put.content_id
+            ))));
+        }
+        let variant = match wanted {
+            Some(variant) => {
+                self.refs.query_row(params![content, variant.no, 1], |_| Ok(()))?;
+                variant.no
+            }
+            None => {
+                let no = known.iter().map(|variant| variant.no + 1).max().unwrap_or(0);
+                self.new_variant.execute(params![content, no, put.name, put.media_type, signed(put.size)])?;
+                tx.dirty.changed(content, holders);
+                no
+            }
+        };
+        counts.files += 1;
+        counts.restricted += i64::from(audience.is_some());
+        self.new_holding.execute(params![content, self.peer, variant, put.pieces_held, audience])?;
+        if let Some((old, _)) = before {
+            self.delete(tx, counts, Place { content, variant: old, holders })?;
+        }
+        if mine.is_empty() {
+            self.set_holders(tx, content, holders, holders + 1)?;
+        }
+        Ok(())
+    }
+
+    fn put_new(
+        &mut self,
+        tx: &mut Tx<'_>,
+        counts: &mut Counts,
+        put: &CatalogPut,
+        audience: Option<String>,
+    ) -> Result<(), JobError> {
+        let content = *tx.next_content;
+        *tx.next_content += 1;
+        self.new_content.execute(params![content, key(&put.content_id), put.content_id.as_bytes()])?;
+        self.new_variant.execute(params![content, 0, put.name, put.media_type, signed(put.size)])?;
+        counts.files += 1;
+        counts.restricted += i64::from(audience.is_some());
+        self.new_holding.execute(params![content, self.peer, 0, put.pieces_held, audience])?;
+        tx.dirty.fresh(content, index::document(&put.name, put.media_type.as_deref(), put.size));
+        Ok(())
+    }
+
+    /// An entry that is not there is removed already.
+    fn remove(&mut self, tx: &mut Tx<'_>, counts: &mut Counts, key: &CatalogKey) -> Result<(), JobError> {
+        let Some((content, holders)) = self.find(&key.content_id)? else { return Ok(()) };
+        let mut named = tx.conn.prepare_cached(
+            "SELECT h.variant FROM holdings h JOIN variants v ON v.content = h.content AND v.no = h.variant
+             WHERE h.content = ?1 AND h.peer = ?2 AND v.name = ?3",
+        )?;
+        let variant = named.query_row(params![content, self.peer, key.name], |row| row.get(0)).optional()?;
+        let Some(variant) = variant else { return Ok(()) };
+        self.delete(tx, counts, Place { content, variant, holders })?;
+        if !self.mine.exists([content, self.peer])? {
+            self.leave(tx, content, holders)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, tx: &mut Tx<'_>, counts: &mut Counts, place: Place) -> Result<(), JobError> {
+        let Place { content, variant, holders } = place;
+        let restricted: bool =
+            self.drop_holding.query_row([content, self.peer, variant], |row| row.get(0))?;
+        counts.files -= 1;
+        counts.restricted -= i64::from(restricted);
+        let refs: i64 = self.refs.query_row([content, variant, -1], |row| row.get(0))?;
+        if refs == 0 {
+            self.drop_variant.execute([content, variant])?;
+            tx.dirty.changed(content, holders);
+        }
+        Ok(())
+    }
+
+    /// The peer holds nothing of this content any more.
+    fn leave(&mut self, tx: &mut Tx<'_>, content: i64, holders: u64) -> Result<(), JobError> {
+        self.drop_reports.execute([content, self.peer])?;
+        self.set_holders(tx, content, holders, holders.saturating_sub(1))
+    }
+
+    fn set_holders(&mut self, tx: &mut Tx<'_>, content: i64, before: u64, after: u64) -> Result<(), JobError> {
+        if after == 0 {
+            self.drop_content.execute([content])?;
+        } else {
+            self.holders.execute(params![content, signed(after)])?;
+        }
+        if class(before) != class(after) {
+            tx.dirty.changed(content, before);
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, id: &ContentId) -> rusqlite::Result<Option<(i64, u64)>> {
+        self.find.query_row(params![key(id), id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    }
+
+    fn variants_of(&mut self, content: i64, put: &CatalogPut) -> rusqlite::Result<Vec<Variant>> {
+        let wanted = params![content, put.name, put.media_type, signed(put.size)];
+        let variant = |row: &rusqlite::Row<'_>| {
+            Ok(Variant { no: row.get(0)?, same_name: row.get(1)?, same: row.get(2)? })
+        };
+        self.variants.query_map(wanted, variant)?.collect()
+    }
+}
+
+/// The part of a hash that is indexed.
+pub(super) fn key(id: &ContentId) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = *id.as_bytes();
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// SQLite's integers are signed; sizes and revisions are checked to fit before they come here.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// `,ana,bob,`; nothing for everybody.
+fn audience_text(audience: Option<&Audience>) -> Option<String> {
+    let Audience::Users(users) = audience? else { return None };
+    Some(users.iter().fold(",".to_owned(), |text, user| text + user.as_str() + ","))
+}

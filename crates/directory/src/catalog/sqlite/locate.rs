@@ -1,0 +1,207 @@
+//! Who holds a content. The hottest path of the directory: one statement per content, the rest from the roster.
+
+use content::{ContentId, Layout};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+use wire::{
+    Username,
+    rest::directory::{Holder, HolderRef, LocateReply, Located, LocatedMany},
+};
+
+use super::{
+    delta::key,
+    peers,
+    roster::{Entry, Roster},
+    writer::{JobError, Tx},
+};
+use crate::catalog::{CatalogError, MAX_HOLDERS, MAX_NAMES};
+
+/// Holders that one content is answered with where many contents are asked for.
+const MAX_HOLDERS_OF_MANY: usize = 32;
+
+const HOLDINGS: &str = "SELECT h.peer, h.variant, h.pieces, h.reports, h.audience, v.name, v.size
+    FROM contents c CROSS JOIN holdings h ON h.content = c.id
+        CROSS JOIN variants v ON v.content = h.content AND v.no = h.variant
+    WHERE c.key = ?1 AND c.hash = ?2";
+
+struct Held {
+    entry: Arc<Entry>,
+    pieces: u32,
+    reports: u32,
+}
+
+struct Variant {
+    no: i64,
+    name: String,
+    size: u64,
+    holders: u32,
+}
+
+/// What the viewer may know of a content.
+struct Found {
+    held: Vec<Held>,
+    /// Those that most holders use first.
+    variants: Vec<Variant>,
+}
+
+impl Found {
+    /// The size that most holders state. A hash has one size, so a second one is a mistake or a lie.
+    fn size(&self) -> u64 {
+        let [first, rest @ ..] = self.variants.as_slice() else { return 0 };
+        if rest.iter().all(|variant| variant.size == first.size) {
+            return first.size;
+        }
+        let mut by_size: HashMap<u64, u32> = HashMap::new();
+        for variant in &self.variants {
+            *by_size.entry(variant.size).or_default() += variant.holders;
+        }
+        by_size.into_iter().max_by_key(|(size, holders)| (*holders, Reverse(*size))).map_or(0, |(size, _)| size)
+    }
+}
+
+fn find(
+    conn: &Connection,
+    roster: &Roster,
+    id: &ContentId,
+    viewer: &Username,
+    now: i64,
+    limit: usize,
+) -> rusqlite::Result<Option<Found>> {
+    let mut statement = conn.prepare_cached(HOLDINGS)?;
+    let mut rows = statement.query(params![key(id), id.as_bytes()])?;
+    let mut found = Found { held: Vec::new(), variants: Vec::new() };
+    while let Some(row) = rows.next()? {
+        let Some(entry) = roster.row(row.get(0)?) else { continue };
+        if !peers::visible(row.get_ref(4)?.as_str_or_null()?, &entry.username, viewer) {
+            continue;
+        }
+        let variant: i64 = row.get(1)?;
+        match found.variants.iter_mut().find(|known| known.no == variant) {
+            Some(known) => known.holders += 1,
+            None => {
+                found.variants.push(Variant { no: variant, name: row.get(5)?, size: row.get(6)?, holders: 1 });
+            }
+        }
+        let (pieces, reports) = (row.get(2)?, row.get(3)?);
+        match found.held.last_mut() {
+            // A peer with the content under several names is one holder.
+            Some(last) if last.entry.row == entry.row => {
+                last.pieces = last.pieces.max(pieces);
+                last.reports = last.reports.max(reports);
+            }
+            _ => found.held.push(Held { entry, pieces, reports }),
+        }
+    }
+    if found.held.is_empty() {
+        return Ok(None);
+    }
+    found.variants.sort_by_key(|variant| (Reverse(variant.holders), variant.no));
+    found.held.sort_by_key(|held| (!held.entry.online(now), held.reports, Reverse(held.pieces), held.entry.row));
+    found.held.truncate(limit);
+    Ok(Some(found))
+}
+
+pub(super) fn locate(
+    conn: &Connection,
+    roster: &Roster,
+    id: &ContentId,
+    viewer: &Username,
+    now: i64,
+) -> rusqlite::Result<Option<Located>> {
+    let Some(found) = find(conn, roster, id, viewer, now, MAX_HOLDERS)? else { return Ok(None) };
+    let size = found.size();
+    let most = Layout::new(size).map_or(u32::MAX, Layout::count);
+    let holder = |held: Held| Holder {
+        peer_id: held.entry.peer_id,
+        username: held.entry.username.clone(),
+        endpoints: held.entry.endpoints.clone(),
+        online: held.entry.online(now),
+        pieces_held: held.pieces.min(most),
+        last_seen: time(held.entry.last_seen.load(Relaxed)),
+        sealing_key: held.entry.sealing_key.clone(),
+        relay: false,
+    };
+    let mut names: Vec<String> = Vec::new();
+    for variant in found.variants {
+        // The same name may stand in several variants, with another media type or size.
+        if names.len() < MAX_NAMES && !names.contains(&variant.name) {
+            names.push(variant.name);
+        }
+    }
+    Ok(Some(Located { content_id: *id, size, names, holders: found.held.into_iter().map(holder).collect() }))
+}
+
+pub(super) fn locate_many(
+    conn: &Connection,
+    roster: &Roster,
+    ids: &[ContentId],
+    viewer: &Username,
+    now: i64,
+) -> rusqlite::Result<LocateReply> {
+    let mut reply = LocateReply { items: Vec::with_capacity(ids.len()), peers: Vec::new() };
+    let mut positions: HashMap<i64, u32> = HashMap::new();
+    for id in ids {
+        let Some(found) = find(conn, roster, id, viewer, now, MAX_HOLDERS_OF_MANY)? else { continue };
+        let size = found.size();
+        let most = Layout::new(size).map_or(u32::MAX, Layout::count);
+        let mut holders = Vec::with_capacity(found.held.len());
+        for held in found.held {
+            let peer = match positions.get(&held.entry.row) {
+                Some(&position) => position,
+                None => {
+                    let position = u32::try_from(reply.peers.len()).unwrap_or(u32::MAX);
+                    reply.peers.push(peers::item(conn, &held.entry, viewer, now)?);
+                    positions.insert(held.entry.row, position);
+                    position
+                }
+            };
+            holders.push(HolderRef { peer, pieces_held: held.pieces.min(most) });
+        }
+        let name = found.variants.into_iter().next().map(|variant| variant.name).unwrap_or_default();
+        reply.items.push(LocatedMany { content_id: *id, size, name, holders });
+    }
+    Ok(reply)
+}
+
+/// Counts a report, once for each reporter.
+///
+/// A report that does not count is only checked.
+pub(super) fn report(
+    tx: &mut Tx<'_>,
+    id: &ContentId,
+    peer: i64,
+    reporter: &Username,
+    counts: bool,
+) -> Result<(), JobError> {
+    let content: Option<i64> = tx
+        .conn
+        .prepare_cached(
+            "SELECT c.id FROM contents c JOIN holdings h ON h.content = c.id AND h.peer = ?3
+             WHERE c.key = ?1 AND c.hash = ?2 LIMIT 1",
+        )?
+        .query_row(params![key(id), id.as_bytes(), peer], |row| row.get(0))
+        .optional()?;
+    let Some(content) = content else { return Err(JobError::Refused(CatalogError::NotFound("the holder"))) };
+    if !counts {
+        return Ok(());
+    }
+    let new = tx
+        .conn
+        .prepare_cached("INSERT OR IGNORE INTO reports (content, peer, reporter) VALUES (?1, ?2, ?3)")?
+        .execute(params![content, peer, reporter.as_str()])?;
+    if new == 1 {
+        tx.conn
+            .prepare_cached("UPDATE holdings SET reports = reports + 1 WHERE content = ?1 AND peer = ?2")?
+            .execute([content, peer])?;
+    }
+    Ok(())
+}
+
+pub(super) fn time(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+}

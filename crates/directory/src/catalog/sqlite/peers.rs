@@ -1,0 +1,93 @@
+//! Peers, and their files.
+
+use rusqlite::{Connection, params};
+use std::sync::atomic::Ordering::Relaxed;
+use wire::{
+    Username,
+    rest::directory::{PeerFile, PeerItem},
+};
+
+use super::{locate::time, roster::Entry};
+use crate::catalog::{FilesCursor, Items};
+
+/// Rows that one page looks at; what is hidden from the viewer is passed over.
+const MAX_LOOKED_AT: usize = 20_000;
+
+/// Whether `viewer` may know of an entry that `owner` announced to `audience` (`,ana,bob,`; nothing is everybody).
+pub(super) fn visible(audience: Option<&str>, owner: &Username, viewer: &Username) -> bool {
+    let Some(audience) = audience else { return true };
+    owner == viewer || audience.split(',').any(|user| user == viewer.as_str())
+}
+
+pub(super) fn item(conn: &Connection, entry: &Entry, viewer: &Username, now: i64) -> rusqlite::Result<PeerItem> {
+    let (files, restricted) = (entry.files.load(Relaxed), entry.restricted.load(Relaxed));
+    let hidden = if restricted == 0 || entry.username == *viewer {
+        0
+    } else {
+        restricted.saturating_sub(shown_restricted(conn, entry.row, viewer)?)
+    };
+    Ok(PeerItem {
+        peer_id: entry.peer_id,
+        username: entry.username.clone(),
+        endpoints: entry.endpoints.clone(),
+        online: entry.online(now),
+        last_seen: time(entry.last_seen.load(Relaxed)),
+        sealing_key: entry.sealing_key.clone(),
+        relay: false,
+        version: entry.version.clone(),
+        files: files.saturating_sub(hidden),
+    })
+}
+
+/// How many restricted entries of this peer are for `viewer`.
+fn shown_restricted(conn: &Connection, peer: i64, viewer: &Username) -> rusqlite::Result<u64> {
+    conn.prepare_cached(
+        "SELECT count(*) FROM holdings INDEXED BY holdings_restricted
+         WHERE peer = ?1 AND audience IS NOT NULL AND instr(audience, ?2) > 0",
+    )?
+    .query_row(params![peer, format!(",{viewer},")], |row| row.get(0))
+}
+
+pub(super) fn files(
+    conn: &Connection,
+    entry: &Entry,
+    after: Option<FilesCursor>,
+    limit: usize,
+    viewer: &Username,
+) -> rusqlite::Result<Items<PeerFile, FilesCursor>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT h.content, h.variant, h.audience, c.hash, v.name, v.size, v.media_type, h.pieces
+         FROM holdings h INDEXED BY holdings_by_peer
+             CROSS JOIN contents c ON c.id = h.content
+             CROSS JOIN variants v ON v.content = h.content AND v.no = h.variant
+         WHERE h.peer = ?1 AND (h.content, h.variant) > (?2, ?3) ORDER BY h.content, h.variant",
+    )?;
+    let (content, variant) = after.unwrap_or((0, 0));
+    let mut rows = statement.query([entry.row, content, if after.is_some() { variant } else { -1 }])?;
+    let mut page = Items { items: Vec::new(), next: None };
+    let mut last = (content, variant);
+    let mut looked_at = 0;
+    while let Some(row) = rows.next()? {
+        looked_at += 1;
+        if looked_at > MAX_LOOKED_AT {
+            page.next = Some(last);
+            break;
+        }
+        let here = (row.get(0)?, row.get(1)?);
+        if visible(row.get_ref(2)?.as_str_or_null()?, &entry.username, viewer) {
+            if page.items.len() == limit {
+                page.next = Some(last);
+                break;
+            }
+            page.items.push(PeerFile {
+                content_id: content::ContentId::from_bytes(row.get(3)?),
+                name: row.get(4)?,
+                size: row.get(5)?,
+                media_type: row.get(6)?,
+                pieces_held: row.get(7)?,
+            });
+        }
+        last = here;
+    }
+    Ok(page)
+}

@@ -1,0 +1,291 @@
+//! Searching: candidates in the order of results, each looked at until the page is full.
+//!
+//! Candidates come from the index. Only where a filter names holders with few files (one user's, or those few that are
+//! online) they come from those peers' files instead, which are then fewer than what the index would nominate.
+//!
+//! Work is bounded: a request looks at so many candidates and no more. A page may therefore end early, with a cursor to
+//! go on from; it happens only where a filter passes over nearly everything that the words find.
+
+use std::collections::HashSet;
+
+use content::{ContentId, Layout};
+use rusqlite::{CachedStatement, Connection, params};
+use wire::{Username, rest::directory::SearchItem};
+
+use super::{
+    delta::signed,
+    index::{self, content_of, rank},
+    peers,
+    roster::Roster,
+};
+use crate::{
+    catalog::{Items, Search, SearchCursor},
+    words,
+};
+
+/// The most files of named holders that are looked through without the index.
+const FEW_FILES: u64 = 4_000;
+/// What one request may spend.
+const BUDGET: u32 = 40_000;
+/// Of that, to see that a candidate is not held by whom the filter names, and to look at it closely.
+const GLANCE: u32 = 1;
+const LOOK: u32 = 4;
+
+pub(super) fn search(
+    conn: &Connection,
+    roster: &Roster,
+    search: &Search,
+    viewer: &Username,
+    now: i64,
+) -> rusqlite::Result<Items<SearchItem, SearchCursor>> {
+    let mut page = Page::new(conn, roster, search, viewer, now)?;
+    if search.words.as_ref().is_some_and(words::Query::is_empty) {
+        return Ok(page.done);
+    }
+    let few = page.named.as_ref().is_some_and(|peers| files_of(roster, peers) <= FEW_FILES);
+    if few {
+        let candidates = page.of_named(conn)?;
+        for candidate in candidates {
+            if !page.take(candidate)? {
+                break;
+            }
+        }
+        return Ok(page.done);
+    }
+    let mut statement = conn.prepare_cached("SELECT rowid FROM docs WHERE docs MATCH ?1 AND rowid > ?2 ORDER BY rowid")?;
+    let mut rows = statement.query(params![expression(search), search.after.unwrap_or(0)])?;
+    while let Some(row) = rows.next()? {
+        if !page.take(row.get(0)?)? {
+            break;
+        }
+    }
+    Ok(page.done)
+}
+
+/// What a document must have, in FTS5's words. Grams hold no quote, so nothing in them is an operator.
+fn expression(search: &Search) -> String {
+    let mut all: Vec<String> = Vec::new();
+    if let Some(words) = &search.words {
+        all.extend(words.grams().into_iter().map(|gram| format!("\"{gram}\"")));
+    }
+    if let Some(media_type) = &search.media_type {
+        all.push(format!("\"{}\"", index::media_gram(media_type)));
+    }
+    let sizes = index::size_grams(search.min_size, search.max_size);
+    if !sizes.is_empty() {
+        all.push(format!("({})", sizes.iter().map(|size| format!("\"{size}\"")).collect::<Vec<_>>().join(" OR ")));
+    }
+    if all.is_empty() {
+        all.push(format!("\"{}\"", index::ALL));
+    }
+    all.join(" AND ")
+}
+
+fn files_of(roster: &Roster, peers: &HashSet<i64>) -> u64 {
+    let files = |row: &i64| roster.row(*row).map(|entry| entry.files.load(std::sync::atomic::Ordering::Relaxed));
+    peers.iter().filter_map(files).sum()
+}
+
+/// A page as it fills.
+struct Page<'a> {
+    roster: &'a Roster,
+    search: &'a Search,
+    viewer: &'a Username,
+    now: i64,
+    /// The peers of whom one must hold what is found; `None` where anybody may.
+    named: Option<HashSet<i64>>,
+    holds: CachedStatement<'a>,
+    variants: CachedStatement<'a>,
+    holdings: CachedStatement<'a>,
+    hash: CachedStatement<'a>,
+    budget: u32,
+    last: SearchCursor,
+    done: Items<SearchItem, SearchCursor>,
+}
+
+struct Variant {
+    no: i64,
+    name: String,
+    media_type: Option<String>,
+    size: u64,
+    matches: bool,
+}
+
+impl<'a> Page<'a> {
+    fn new(
+        conn: &'a Connection,
+        roster: &'a Roster,
+        search: &'a Search,
+        viewer: &'a Username,
+        now: i64,
+    ) -> rusqlite::Result<Self> {
+        let named: Option<HashSet<i64>> = match (&search.holder, search.online) {
+            (None, false) => None,
+            (Some(user), online) => {
+                Some(roster.of_account(user).iter().filter(|peer| !online || peer.online(now)).map(|peer| peer.row).collect())
+            }
+            (None, true) => Some(roster.online(now).iter().map(|peer| peer.row).collect()),
+        };
+        Ok(Self {
+            roster,
+            search,
+            viewer,
+            now,
+            named,
+            holds: conn.prepare_cached("SELECT peer FROM holdings WHERE content = ?1")?,
+            variants: conn.prepare_cached(
+                "SELECT no, name, media_type, size FROM variants WHERE content = ?1 ORDER BY refs DESC, no",
+            )?,
+            holdings: conn
+                .prepare_cached("SELECT peer, variant, pieces, audience FROM holdings WHERE content = ?1")?,
+            hash: conn.prepare_cached("SELECT hash FROM contents WHERE id = ?1")?,
+            budget: BUDGET,
+            last: 0,
+            done: Items { items: Vec::new(), next: None },
+        })
+    }
+
+    /// The candidates among the named peers' files.
+    fn of_named(&self, conn: &Connection) -> rusqlite::Result<Vec<SearchCursor>> {
+        let mut files = conn.prepare_cached(
+            "SELECT h.content, c.holders FROM holdings h INDEXED BY holdings_by_peer
+             CROSS JOIN contents c ON c.id = h.content WHERE h.peer = ?1",
+        )?;
+        let mut ranks = Vec::new();
+        for peer in self.named.iter().flatten() {
+            let mut rows = files.query([peer])?;
+            while let Some(row) = rows.next()? {
+                ranks.push(rank(row.get(1)?, row.get(0)?));
+            }
+        }
+        let after = self.search.after.unwrap_or(0);
+        ranks.retain(|rank| *rank > after);
+        ranks.sort_unstable();
+        ranks.dedup();
+        Ok(ranks)
+    }
+
+    /// Looks at the next candidate. False when the page is done.
+    fn take(&mut self, candidate: SearchCursor) -> rusqlite::Result<bool> {
+        if self.budget < LOOK {
+            self.done.next = Some(self.last);
+            metrics::counter!("directory_searches_cut_short_total").increment(1);
+            return Ok(false);
+        }
+        let content = content_of(candidate);
+        if let Some(item) = self.look(content)? {
+            if self.done.items.len() == self.search.limit {
+                self.done.next = Some(self.last);
+                return Ok(false);
+            }
+            self.done.items.push(item);
+        }
+        self.last = candidate;
+        Ok(true)
+    }
+
+    /// The item, where the viewer may see it and it is what was searched for.
+    fn look(&mut self, content: i64) -> rusqlite::Result<Option<SearchItem>> {
+        if let Some(named) = &self.named {
+            let mut rows = self.holds.query([content])?;
+            let mut held = false;
+            while let Some(row) = rows.next()? {
+                self.budget = self.budget.saturating_sub(GLANCE);
+                held |= named.contains(&row.get(0)?);
+                if held {
+                    break;
+                }
+            }
+            if !held {
+                return Ok(None);
+            }
+        }
+        self.budget = self.budget.saturating_sub(LOOK);
+        let mut variants = self.variants_of(content)?;
+        if variants.iter().all(|variant| !variant.matches) {
+            return Ok(None);
+        }
+        let mut seen = Seen::default();
+        let mut rows = self.holdings.query([content])?;
+        while let Some(row) = rows.next()? {
+            let peer: i64 = row.get(0)?;
+            let Some(entry) = self.roster.row(peer) else { continue };
+            if !peers::visible(row.get_ref(3)?.as_str_or_null()?, &entry.username, self.viewer) {
+                continue;
+            }
+            let no: i64 = row.get(1)?;
+            let Some(at) = variants.iter().position(|variant| variant.no == no) else { continue };
+            seen.add(peer, entry.online(self.now), row.get(2)?, variants[at].size);
+            if variants[at].matches && self.named.as_ref().is_none_or(|named| named.contains(&peer)) {
+                seen.best = Some(seen.best.map_or(at, |best| best.min(at)));
+            }
+        }
+        drop(rows);
+        let Some(best) = seen.best else { return Ok(None) };
+        let hash = self.hash.query_row([content], |row| row.get(0))?;
+        let Variant { name, media_type, size, .. } = variants.swap_remove(best);
+        Ok(Some(SearchItem {
+            content_id: ContentId::from_bytes(hash),
+            name,
+            size,
+            media_type,
+            holders: seen.holders,
+            online: seen.online,
+            complete: seen.complete,
+        }))
+    }
+
+    fn variants_of(&mut self, content: i64) -> rusqlite::Result<Vec<Variant>> {
+        let mut variants = Vec::new();
+        let mut rows = self.variants.query([content])?;
+        while let Some(row) = rows.next()? {
+            let mut variant = Variant {
+                no: row.get(0)?,
+                name: row.get(1)?,
+                media_type: row.get(2)?,
+                size: row.get(3)?,
+                matches: false,
+            };
+            variant.matches = matches(self.search, &variant);
+            variants.push(variant);
+        }
+        Ok(variants)
+    }
+}
+
+fn matches(search: &Search, variant: &Variant) -> bool {
+    let sizes = signed(search.min_size)..=signed(search.max_size);
+    sizes.contains(&signed(variant.size))
+        && search.media_type.as_deref().is_none_or(|wanted| is_of_type(variant.media_type.as_deref(), wanted))
+        && search.words.as_ref().is_none_or(|words| words.matches(&words::fold(&variant.name)))
+}
+
+fn is_of_type(media_type: Option<&str>, wanted: &str) -> bool {
+    let Some(media_type) = media_type else { return false };
+    match wanted.strip_suffix('*') {
+        Some(kind) => media_type.starts_with(kind),
+        None => media_type == wanted,
+    }
+}
+
+/// The holders of a content, as the viewer may know them. Rows come ordered by peer.
+#[derive(Default)]
+struct Seen {
+    last: Option<i64>,
+    holders: u32,
+    online: u32,
+    complete: bool,
+    /// The position of the best variant that matches.
+    best: Option<usize>,
+}
+
+impl Seen {
+    fn add(&mut self, peer: i64, online: bool, pieces: u32, size: u64) {
+        if self.last != Some(peer) {
+            self.last = Some(peer);
+            self.holders += 1;
+            self.online += u32::from(online);
+        }
+        self.complete |= online && Layout::new(size).is_ok_and(|layout| pieces >= layout.count());
+    }
+}

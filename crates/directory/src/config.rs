@@ -1,0 +1,211 @@
+//! The settings of `directory`: one struct, read once, validated before a socket opens. Nobody else reads the
+//! environment.
+//!
+//! Secrets (database, broker, admin token) come from the environment alone: a flag shows in every process list.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::{Parser, ValueEnum};
+use daemon::logging::LogFormat;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::leases;
+
+/// Who may create an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Registration {
+    /// Anybody.
+    Open,
+    /// Whoever has an invite.
+    Invite,
+    /// Nobody.
+    Closed,
+}
+
+const SECRETS: &str = "Secrets, from the environment only:
+  DIRECTORY_DATABASE_URL  `postgres://…` for replicas; without it, SQLite in the data folder
+  DIRECTORY_AMQP_URL      the broker that peers are told to use
+  DIRECTORY_ADMIN_TOKEN   enables the admin calls; at least 16 characters";
+
+/// The Trueque directory: knows who has what, and never touches a byte of it.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "directory", version, after_help = SECRETS)]
+pub struct Config {
+    /// Where REST listens; port 0 picks a free one.
+    #[arg(long, env = "DIRECTORY_LISTEN", value_name = "DIRECTORY_LISTEN", default_value = "127.0.0.1:3000")]
+    pub listen: SocketAddr,
+    /// The folder of the SQLite file and the CA key.
+    #[arg(long, env = "DIRECTORY_DATA_DIR", value_name = "DIRECTORY_DATA_DIR", default_value = "./data/directory")]
+    pub data_dir: PathBuf,
+    /// Who may create an account.
+    #[arg(long, env = "DIRECTORY_REGISTRATION", value_name = "DIRECTORY_REGISTRATION", default_value = "open")]
+    pub registration: Registration,
+    /// A peer silent for longer is offline; at least 1s.
+    #[arg(long, env = "DIRECTORY_LEASE", value_name = "DIRECTORY_LEASE", default_value = "30s", value_parser = lease)]
+    pub lease: Duration,
+    /// Certificate chain (PEM), to serve HTTPS; needs the key too.
+    #[arg(long, env = "DIRECTORY_TLS_CERT", value_name = "DIRECTORY_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of the certificate.
+    #[arg(long, env = "DIRECTORY_TLS_KEY", value_name = "DIRECTORY_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// How logs are written.
+    #[arg(long, env = "LOG_FORMAT", value_name = "LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Which logs are written.
+    #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info")]
+    pub log_filter: String,
+    #[arg(skip)]
+    pub amqp_url: Option<SecretString>,
+    #[arg(skip)]
+    pub admin_token: Option<SecretString>,
+}
+
+impl Config {
+    /// Reads flags, the environment and `.env`. Where a flag is wrong, or help was asked for, clap answers and ends
+    /// the process.
+    ///
+    /// # Errors
+    /// A setting that is wrong; the message names it.
+    pub fn read() -> anyhow::Result<Self> {
+        daemon::settings::load_dotenv()?;
+        let config = Self { amqp_url: secret("DIRECTORY_AMQP_URL")?, admin_token: secret("DIRECTORY_ADMIN_TOKEN")?, ..Self::parse() };
+        if secret("DIRECTORY_DATABASE_URL")?.is_some() {
+            bail!("DIRECTORY_DATABASE_URL: PostgreSQL is not supported by this build yet; unset it to use SQLite in the data folder");
+        }
+        config.validated()
+    }
+
+    /// Settings for a directory inside another process, such as a test: `data_dir`, and defaults.
+    pub fn in_folder(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data_dir: data_dir.into(),
+            registration: Registration::Open,
+            lease: Duration::from_secs(30),
+            tls_cert: None,
+            tls_key: None,
+            log_format: LogFormat::Text,
+            log_filter: "info".to_owned(),
+            amqp_url: None,
+            admin_token: None,
+        }
+    }
+
+    fn validated(mut self) -> anyhow::Result<Self> {
+        // An empty value, as a line of `.env` may have it, means "not set".
+        self.tls_cert = self.tls_cert.filter(|path| !path.as_os_str().is_empty());
+        self.tls_key = self.tls_key.filter(|path| !path.as_os_str().is_empty());
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => bail!("DIRECTORY_TLS_KEY: it must be set where DIRECTORY_TLS_CERT is"),
+            (None, Some(_)) => bail!("DIRECTORY_TLS_CERT: it must be set where DIRECTORY_TLS_KEY is"),
+            _ => {}
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            bail!("DIRECTORY_DATA_DIR: it is empty");
+        }
+        if let Some(url) = &self.amqp_url
+            && !["amqp://", "amqps://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
+        {
+            bail!("DIRECTORY_AMQP_URL: it must start with amqp:// or amqps://");
+        }
+        if self.admin_token.as_ref().is_some_and(|token| token.expose_secret().len() < 16) {
+            bail!("DIRECTORY_ADMIN_TOKEN: it must have at least 16 characters");
+        }
+        self.tls()?;
+        Ok(self)
+    }
+
+    /// What is needed to serve HTTPS; `None` serves HTTP.
+    ///
+    /// # Errors
+    /// A certificate or key that cannot be read or do not belong together.
+    pub fn tls(&self) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let chain = CertificateDer::pem_file_iter(cert)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .with_context(|| format!("DIRECTORY_TLS_CERT: {} cannot be read", cert.display()))?;
+        if chain.is_empty() {
+            bail!("DIRECTORY_TLS_CERT: {} holds no certificate", cert.display());
+        }
+        let key = PrivateKeyDer::from_pem_file(key)
+            .with_context(|| format!("DIRECTORY_TLS_KEY: {} cannot be read", key.display()))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .context("DIRECTORY_TLS_CERT and DIRECTORY_TLS_KEY do not belong together")?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Some(Arc::new(tls)))
+    }
+
+    /// The scheme under which REST is served.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls_cert.is_some() { "https" } else { "http" }
+    }
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = daemon::settings::duration(text)?;
+    if lease < leases::SHORTEST {
+        return Err("a lease is at least 1s".to_owned());
+    }
+    if lease > Duration::from_secs(24 * 3600) {
+        return Err("a lease is at most 24h".to_owned());
+    }
+    Ok(lease)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads settings; these have no flag")]
+fn secret(name: &str) -> anyhow::Result<Option<SecretString>> {
+    match std::env::var(name) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(SecretString::from(text))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => bail!("{name}: it is not UTF-8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, String> {
+        let args = std::iter::once("directory").chain(args.iter().copied());
+        let config = Config::try_parse_from(args).map_err(|error| error.to_string())?;
+        config.validated().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (args, named) in [
+            (&["--listen", "nowhere"][..], "DIRECTORY_LISTEN"),
+            (&["--lease", "30"], "DIRECTORY_LEASE"),
+            (&["--lease", "500ms"], "at least 1s"),
+            (&["--registration", "maybe"], "DIRECTORY_REGISTRATION"),
+            (&["--tls-cert", "x.pem"], "DIRECTORY_TLS_KEY"),
+            (&["--tls-cert", "/nowhere/x", "--tls-key", "/nowhere/y"], "DIRECTORY_TLS_CERT"),
+            (&["--data-dir", ""], "DIRECTORY_DATA_DIR"),
+            (&["--admin-token", "x"], "--admin-token"),
+            (&["stray"], "stray"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(named), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_show_nowhere() {
+        let token = "a-secret-of-the-admin";
+        let config = Config {
+            admin_token: Some(token.to_owned().into()),
+            amqp_url: Some("amqp://u:hunter2@host".to_owned().into()),
+            ..parse(&[]).unwrap()
+        };
+        let shown = format!("{:?}", config.validated().unwrap());
+        assert!(!shown.contains(token) && !shown.contains("hunter2"), "{shown}");
+    }
+}

@@ -1,0 +1,53 @@
+//! The directory's REST: a file for each resource; here, the map of them.
+//!
+//! Handlers read, ask [`crate::catalog::Catalog`] and word the answer. They decide nothing about what is held.
+
+mod accounts;
+mod auth;
+mod catalog;
+mod files;
+mod peers;
+mod problems;
+mod search;
+mod service;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, post},
+};
+use wire::http::layers;
+
+use crate::App;
+
+/// The largest catalog delta: 10,000 entries with names of 1 KiB fit.
+const DELTA_LIMIT: usize = 16 << 20;
+/// A thousand content ids, and room for spaces.
+const LOCATE_LIMIT: usize = 128 << 10;
+
+/// All routes, in their middleware.
+pub fn router(app: Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/healthz", get(service::healthz))
+        .route("/readyz", get(service::readyz))
+        .route("/metrics", get(service::metrics))
+        .route("/v1/ca.pem", get(service::ca))
+        .route("/v1/accounts", post(accounts::register))
+        .route("/v1/accounts/{username}/disable", post(accounts::disable))
+        .route("/v1/invites", post(accounts::invite))
+        .route("/v1/sessions", post(sessions::login))
+        .route("/v1/sessions/current", axum::routing::put(sessions::renew).delete(sessions::logout))
+        .route("/v1/catalog", post(catalog::apply).layer(DefaultBodyLimit::max(DELTA_LIMIT)))
+        .route("/v1/search", get(search::search))
+        .route("/v1/files/locate", post(files::locate_many).layer(DefaultBodyLimit::max(LOCATE_LIMIT)))
+        .route("/v1/files/{content_id}", get(files::locate))
+        .route("/v1/files/{content_id}/reports", post(files::report))
+        .route("/v1/peers", get(peers::list))
+        .route("/v1/peers/{peer_id}", get(peers::get))
+        .route("/v1/peers/{peer_id}/files", get(peers::files))
+        .with_state(app);
+    layers::wrap(routes)
+}

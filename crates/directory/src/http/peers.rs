@@ -1,0 +1,60 @@
+//! `/v1/peers`: who takes part, and what each has.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use wire::{
+    PeerId,
+    http::{Path, Problem, Query, page},
+    rest::{
+        Page,
+        directory::{PageQuery, PeerFile, PeerItem},
+    },
+};
+
+use super::{auth::Caller, problems};
+use crate::{App, catalog::FilesCursor};
+
+/// `GET /v1/peers`.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+    Query(PageQuery { limit, cursor }): Query<PageQuery>,
+) -> Result<Json<Page<PeerItem>>, Problem> {
+    let after: Option<PeerId> = page::decode_cursor(cursor.as_deref())?;
+    let limit = page::limit(limit)?;
+    let found = app
+        .catalog
+        .peers(after, limit, &session.username, app.clock.millis())
+        .await
+        .map_err(problems::of_catalog)?;
+    let next_cursor = found.next.map(|key| page::encode_cursor(&key));
+    let items = found.items.into_iter().map(|peer| PeerItem { relay: app.relay(), ..peer }).collect();
+    Ok(Json(Page { items, next_cursor }))
+}
+
+/// `GET /v1/peers/{peer_id}`.
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+    Path(peer): Path<PeerId>,
+) -> Result<Json<PeerItem>, Problem> {
+    let found = app.catalog.peer(peer, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;
+    let peer = found.ok_or_else(|| Problem::not_found("there is no such peer"))?;
+    Ok(Json(PeerItem { relay: app.relay(), ..peer }))
+}
+
+/// `GET /v1/peers/{peer_id}/files`.
+pub(super) async fn files(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+    Path(peer): Path<PeerId>,
+    Query(PageQuery { limit, cursor }): Query<PageQuery>,
+) -> Result<Json<Page<PeerFile>>, Problem> {
+    let after: Option<FilesCursor> = page::decode_cursor(cursor.as_deref())?;
+    let limit = page::limit(limit)?;
+    let found =
+        app.catalog.peer_files(peer, after, limit, &session.username).await.map_err(problems::of_catalog)?;
+    let next_cursor = found.next.map(|key| page::encode_cursor(&key));
+    Ok(Json(Page { items: found.items, next_cursor }))
+}

@@ -1,0 +1,30 @@
+//! How the refusals of the catalog and of its neighbours are worded outside.
+
+use wire::{ErrorCode, http::Problem};
+
+use crate::{authority::RequestError, catalog::CatalogError, passwords::PasswordError};
+
+pub(super) fn of_catalog(error: CatalogError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        CatalogError::Taken => Problem::new(ErrorCode::AlreadyExists, detail),
+        CatalogError::Invite => Problem::new(ErrorCode::PermissionDenied, detail),
+        CatalogError::NotFound(_) => Problem::not_found(detail),
+        CatalogError::Conflict { revision } => Problem::new(ErrorCode::Conflict, detail).with("revision", revision),
+        CatalogError::Limit(_) => Problem::new(ErrorCode::Unprocessable, detail),
+        CatalogError::Busy => Problem::new(ErrorCode::Unavailable, detail),
+        CatalogError::StorageFull => Problem::new(ErrorCode::StorageFull, detail),
+        CatalogError::Broken(cause) => Problem::internal(cause),
+    }
+}
+
+pub(super) fn of_password(error: PasswordError) -> Problem {
+    match error {
+        PasswordError::Busy => Problem::new(ErrorCode::Unavailable, error.to_string()),
+        PasswordError::Broken(cause) => Problem::internal(cause),
+    }
+}
+
+pub(super) fn of_request(error: RequestError) -> Problem {
+    Problem::invalid(error.to_string())
+}

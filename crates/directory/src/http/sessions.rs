@@ -1,0 +1,167 @@
+//! `/v1/sessions`: a peer logs in, is heard of, and leaves.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use secrecy::ExposeSecret;
+use wire::{
+    ErrorCode,
+    http::{JsonBody, Problem},
+    rest::directory::{Broker, RenewReply, RenewRequest, SessionReply, SessionRequest},
+};
+
+use super::{
+    auth::{Address, Caller},
+    problems,
+};
+use crate::{
+    App, authority,
+    catalog::{CatalogError, Login},
+    passwords, secrets,
+};
+
+const MAX_ENDPOINTS: usize = 16;
+const MAX_ENDPOINT: usize = 255;
+const MAX_VERSION: usize = 64;
+
+/// `POST /v1/sessions`.
+pub(super) async fn login(
+    State(app): State<Arc<App>>,
+    Address(address): Address,
+    JsonBody(request): JsonBody<SessionRequest>,
+) -> Result<(StatusCode, Json<SessionReply>), Problem> {
+    let SessionRequest { username, password, csr_pem, sealing_key, endpoints, version } = request;
+    check_endpoints(&endpoints)?;
+    check_sealing_key(&sealing_key)?;
+    if version.len() > MAX_VERSION || version.chars().any(char::is_control) {
+        return Err(Problem::invalid(format!("`version` is at most {MAX_VERSION} plain characters")));
+    }
+    app.logins.check(address, &username)?;
+    if password.len() > passwords::LONGEST {
+        return Err(wrong_password());
+    }
+    let csr = authority::Request::read(&csr_pem).map_err(problems::of_request)?;
+    let account = app.catalog.account(&username).await.map_err(problems::of_catalog)?;
+    let disabled = account.as_ref().is_some_and(|account| account.disabled);
+    let hash = account.map(|account| account.password_hash);
+    if !app.passwords.verify(password, hash).await.map_err(problems::of_password)? {
+        metrics::counter!("directory_refusals_total", "reason" => "password").increment(1);
+        return Err(wrong_password());
+    }
+    if disabled {
+        return Err(disabled_account());
+    }
+
+    let token = secrets::fresh();
+    let digest = secrets::digest(&token).ok_or_else(|| Problem::internal("a fresh secret has no digest"))?;
+    let (now, lease_until) = app.lease_from_now();
+    let certificate_pem = app.authority.issue(&csr, &username, now).map_err(Problem::internal)?;
+    let peer_id = csr.peer_id;
+    let login = Login { peer_id, username: username.clone(), token: digest, sealing_key, endpoints, version, now, lease_until };
+    let catalog_revision = app.catalog.login(login).await.map_err(|error| match error {
+        CatalogError::NotFound(_) => disabled_account(),
+        other => problems::of_catalog(other),
+    })?;
+    tracing::debug!(peer.id = %peer_id, account = %username, "logged in");
+    let reply = SessionReply {
+        token,
+        peer_id,
+        lease_seconds: app.lease.as_secs(),
+        certificate_pem,
+        ca_pem: app.authority.pem().to_owned(),
+        catalog_revision,
+        broker: app.broker.as_ref().map(|url| Broker { url: url.expose_secret().to_owned() }),
+    };
+    Ok((StatusCode::CREATED, Json(reply)))
+}
+
+/// `PUT /v1/sessions/current`.
+pub(super) async fn renew(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+    JsonBody(RenewRequest { endpoints, csr_pem }): JsonBody<RenewRequest>,
+) -> Result<Json<RenewReply>, Problem> {
+    if let Some(endpoints) = &endpoints {
+        check_endpoints(endpoints)?;
+    }
+    let (now, lease_until) = app.lease_from_now();
+    let certificate_pem = match csr_pem {
+        None => None,
+        Some(csr_pem) => {
+            let csr = authority::Request::read(&csr_pem).map_err(problems::of_request)?;
+            if csr.peer_id != session.peer_id {
+                return Err(Problem::invalid("`csr_pem` is of another key than this session's"));
+            }
+            Some(app.authority.issue(&csr, &session.username, now).map_err(Problem::internal)?)
+        }
+    };
+    let renewed = app.catalog.renew(session.peer_id, endpoints, now, lease_until).await;
+    let catalog_revision = renewed.map_err(|error| match error {
+        CatalogError::NotFound(_) => Problem::new(ErrorCode::Unauthenticated, "the session has ended; log in again"),
+        other => problems::of_catalog(other),
+    })?;
+    Ok(Json(RenewReply { lease_seconds: app.lease.as_secs(), catalog_revision, certificate_pem }))
+}
+
+/// `DELETE /v1/sessions/current`.
+pub(super) async fn logout(State(app): State<Arc<App>>, Caller(session): Caller) -> Result<StatusCode, Problem> {
+    app.catalog.logout(session.peer_id, app.clock.millis()).await.map_err(problems::of_catalog)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn wrong_password() -> Problem {
+    Problem::new(ErrorCode::Unauthenticated, "the username or the password is wrong")
+}
+
+fn disabled_account() -> Problem {
+    Problem::new(ErrorCode::PermissionDenied, "this account is disabled")
+}
+
+/// `host:port`, as others will dial it. The directory itself never does.
+fn check_endpoints(endpoints: &[String]) -> Result<(), Problem> {
+    if endpoints.len() > MAX_ENDPOINTS {
+        return Err(Problem::invalid(format!("`endpoints` has more than {MAX_ENDPOINTS} entries")));
+    }
+    match endpoints.iter().position(|endpoint| !is_endpoint(endpoint)) {
+        None => Ok(()),
+        Some(at) => Err(Problem::invalid(format!(
+            "`endpoints[{at}]` is not `host:port` of at most {MAX_ENDPOINT} characters"
+        ))),
+    }
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let port_is_good = !port.starts_with('+') && port.parse::<u16>().is_ok_and(|port| port != 0);
+    let host_is_good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+    };
+    text.len() <= MAX_ENDPOINT && port_is_good && host_is_good
+}
+
+fn check_sealing_key(key: &str) -> Result<(), Problem> {
+    let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if key.len() == 64 && key.bytes().all(lower_hex) {
+        Ok(())
+    } else {
+        Err(Problem::invalid("`sealing_key` is not 64 lower-case hex digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_endpoint;
+
+    #[test]
+    fn endpoints() {
+        for good in ["127.0.0.1:50051", "[::1]:1", "host-1.example:65535", "peer_a:80"] {
+            assert!(is_endpoint(good), "{good}");
+        }
+        let long = format!("{}:1", "a".repeat(254));
+        for bad in ["", "host", "host:", ":1", "host:0", "host:65536", "host:+1", "::1:80", "[x]:1", "a b:1", "a\n:1", "http://a:1", &long] {
+            assert!(!is_endpoint(bad), "{bad}");
+        }
+    }
+}
