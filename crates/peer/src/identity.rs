@@ -118,7 +118,7 @@ fn private_dir(path: &Path) -> io::Result<()> {
 }
 
 /// The file's bytes; `None` where there is no file.
-fn read_private(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+pub(crate) fn read_private(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     match fs::File::open(path) {
         Ok(file) => {
             let mut bytes = Zeroizing::new(Vec::new());
@@ -131,7 +131,7 @@ fn read_private(path: &Path) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
 }
 
 /// Writes a new file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let half = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
     file.write_all(bytes)?;

@@ -1,0 +1,260 @@
+//! The command line: asks the peer that runs here, through pclient's REST, and shows the answer.
+//!
+//! It knows nothing that a `curl` could not know. What other people named is shown with its control characters
+//! escaped; bars are drawn on a terminal only. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 the directory or
+//! the peer cannot be reached.
+
+mod api;
+mod get;
+mod lists;
+mod login;
+mod screen;
+mod share;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+use content::ContentId;
+use daemon::settings::ByteSize;
+use url::Url;
+use wire::{ErrorCode, Username};
+
+use self::{api::Api, screen::Screen};
+use crate::config::Settings;
+
+/// What the running peer is asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Log in at the directory; the account is created where registration is open.
+    Login(LoginArgs),
+    /// Log out: offline at once for everybody else.
+    Logout(Common),
+    /// How the peer stands.
+    Status(Common),
+    /// Share files or folders.
+    Share(ShareArgs),
+    /// Stop sharing; the files stay.
+    Unshare(UnshareArgs),
+    /// What this peer shares.
+    Files(FilesArgs),
+    /// Search the network.
+    Search(SearchArgs),
+    /// Fetch a file from everybody who has it. Ctrl-c pauses; the same command resumes.
+    Get(GetArgs),
+    /// Downloads, running and done.
+    Downloads(DownloadsArgs),
+    /// Who is on the network.
+    Peers(PeersArgs),
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Where pclient listens; without it, what PCLIENT_LISTEN says.
+    #[arg(long, value_name = "URL")]
+    pub pclient: Option<Url>,
+    /// Answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// Who logs in; without it, PEER_USERNAME.
+    pub user: Option<Username>,
+    /// Read the password from the first line of standard input; without it, PEER_PASSWORD, or a question.
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct ShareArgs {
+    /// Files or folders. What lies in a shared folder is shared where it is; all else is copied there.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Only for these users; without it, for the network.
+    #[arg(long, value_name = "USER", num_args = 1.., value_delimiter = ',')]
+    pub to: Vec<Username>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct UnshareArgs {
+    /// Content ids, or names as `peer files` shows them.
+    #[arg(required = true, value_name = "CONTENT_ID|NAME")]
+    pub files: Vec<String>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct FilesArgs {
+    /// Only names that have this in them.
+    pub part: Option<String>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// Words of the name, in any order.
+    #[arg(value_name = "WORD")]
+    pub words: Vec<String>,
+    /// Only this media type, such as `video/mp4` or `video/*`.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub media_type: Option<String>,
+    /// Only files of at least this size, such as 10MiB.
+    #[arg(long, value_name = "SIZE")]
+    pub min_size: Option<ByteSize>,
+    /// Only files of at most this size.
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<ByteSize>,
+    /// Only what this user holds.
+    #[arg(long, value_name = "USER")]
+    pub holder: Option<Username>,
+    /// Only what somebody has who is online.
+    #[arg(long)]
+    pub online: bool,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// A content id, or a name to search for.
+    #[arg(value_name = "CONTENT_ID|NAME")]
+    pub what: String,
+    /// Put the file here too: a new file, or a folder that is there. `-` is standard output.
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct DownloadsArgs {
+    /// Only those in this state: queued, waiting, running, paused, finishing, done or failed.
+    #[arg(long, value_name = "STATE", conflicts_with_all = ["pause", "resume", "cancel"])]
+    pub state: Option<String>,
+    /// Pause this one.
+    #[arg(long, value_name = "ID", group = "change")]
+    pub pause: Option<String>,
+    /// Resume this one.
+    #[arg(long, value_name = "ID", group = "change")]
+    pub resume: Option<String>,
+    /// Cancel this one; what it fetched goes.
+    #[arg(long, value_name = "ID", group = "change")]
+    pub cancel: Option<String>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct PeersArgs {
+    /// Only those who are online.
+    #[arg(long)]
+    pub online: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Why a command ends without having done its work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Stop {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+    /// Where pclient said so.
+    pub(crate) code: Option<ErrorCode>,
+}
+
+/// The exit codes beside 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Failed = 1,
+    Usage = 2,
+    NotFound = 3,
+    Unreachable = 4,
+}
+
+/// Runs a command to its exit code.
+pub async fn run(command: Command, settings: &Settings) -> ExitCode {
+    let mut screen = Screen::of_process(command.common().json);
+    match dispatch(command, settings, &mut screen).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => {
+            screen.complain(&stop.message);
+            ExitCode::from(stop.exit as u8)
+        }
+    }
+}
+
+async fn dispatch(command: Command, settings: &Settings, screen: &mut Screen) -> Result<(), Stop> {
+    let api = Api::new(command.common().pclient.as_ref(), settings)?;
+    match command {
+        Command::Login(args) => login::login(&api, args, settings, screen).await,
+        Command::Logout(_) => login::logout(&api, screen).await,
+        Command::Status(_) => lists::status(&api, screen).await,
+        Command::Share(args) => share::share(&api, args, screen).await,
+        Command::Unshare(args) => share::unshare(&api, args, screen).await,
+        Command::Files(args) => lists::files(&api, args, screen).await,
+        Command::Search(args) => lists::search(&api, args, screen).await,
+        Command::Get(args) => get::get(&api, args, screen).await,
+        Command::Downloads(args) => lists::downloads(&api, args, screen).await,
+        Command::Peers(args) => lists::peers(&api, args, screen).await,
+    }
+}
+
+impl Command {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Logout(common) | Self::Status(common) => common,
+            Self::Login(args) => &args.common,
+            Self::Share(args) => &args.common,
+            Self::Unshare(args) => &args.common,
+            Self::Files(args) => &args.common,
+            Self::Search(args) => &args.common,
+            Self::Get(args) => &args.common,
+            Self::Downloads(args) => &args.common,
+            Self::Peers(args) => &args.common,
+        }
+    }
+}
+
+impl Stop {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), code: None }
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// What pclient refused.
+    pub(crate) fn refused(code: ErrorCode, detail: impl Into<String>) -> Self {
+        let exit = match code {
+            ErrorCode::NotFound => Exit::NotFound,
+            ErrorCode::Unavailable | ErrorCode::Timeout => Exit::Unreachable,
+            ErrorCode::InvalidArgument => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self { code: Some(code), ..Self::new(exit, detail) }
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+/// Reads what the user wrote as a content id; `None` for what must be a name.
+fn as_content_id(text: &str) -> Option<ContentId> {
+    text.parse().ok()
+}

@@ -1,0 +1,161 @@
+//! [`Screen`]: what the user sees. Answers go to standard output, all else to standard error.
+//!
+//! Names come from other people: their control characters are escaped, so that none speaks to the terminal.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::Stop;
+
+/// Where answers go.
+pub(super) struct Screen {
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    pub(super) json: bool,
+    bars: bool,
+}
+
+impl Screen {
+    pub(super) fn of_process(json: bool) -> Self {
+        let bars = io::stderr().is_terminal();
+        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), json, bars }
+    }
+
+    #[cfg(test)]
+    pub(super) fn into(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, json: bool) -> Self {
+        Self { out, err, json, bars: false }
+    }
+
+    /// A line of the answer.
+    pub(super) fn line(&mut self, text: impl AsRef<str>) -> Result<(), Stop> {
+        Ok(writeln!(self.out, "{}", text.as_ref())?)
+    }
+
+    /// The answer as JSON.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Stop> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| Stop::failed(error.to_string()))?;
+        self.line(text)
+    }
+
+    /// A remark that is no part of the answer.
+    pub(super) fn remark(&mut self, text: &str) {
+        let _closed = writeln!(self.err, "{}", escaped(text));
+    }
+
+    pub(super) fn complain(&mut self, text: &str) {
+        let _closed = writeln!(self.err, "peer: {}", escaped(text));
+    }
+
+    /// For file bytes.
+    pub(super) fn out(&mut self) -> &mut (dyn Write + Send) {
+        &mut *self.out
+    }
+
+    /// A table with aligned columns; those in `right` hold numbers and are flush right.
+    pub(super) fn table(
+        &mut self,
+        heads: &[&str],
+        right: &[usize],
+        rows: &[Vec<String>],
+    ) -> Result<(), Stop> {
+        let width = |column: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([heads[column].chars().count()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+        let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
+        for row in std::iter::once(&heads).chain(rows) {
+            let mut text = String::new();
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                let gap = if column == 0 { "" } else { "  " };
+                let _never_fails = if right.contains(&column) {
+                    write!(text, "{gap}{cell:>width$}")
+                } else {
+                    write!(text, "{gap}{cell:<width$}")
+                };
+            }
+            self.line(text.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// A bar for so many bytes; drawn on a terminal only.
+    pub(super) fn bar(&self, bytes: u64, name: &str) -> ProgressBar {
+        if !self.bars || self.json {
+            return ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
+        let template = "{msg:24!} {bar:24} {bytes:>10} of {total_bytes}  {prefix}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        bar.set_message(escaped(name));
+        bar
+    }
+}
+
+/// A text from somebody else, fit for a terminal: control characters, and marks that reorder what follows, as escapes.
+pub(super) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{2028}'
+            | '\u{2029}'
+            | '\u{200E}'
+            | '\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2066}'..='\u{2069}' => {
+                shown.extend(c.escape_unicode());
+            }
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// `1.5 GiB`, for people.
+pub(super) fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// `1 source`, `2 sources`.
+pub(super) fn counted(n: usize, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// `1 h 5 min`, `40 s`.
+pub(super) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_name_speaks_to_the_terminal() {
+        assert_eq!(escaped("plain né שלום 🦀"), "plain né שלום 🦀");
+        assert_eq!(escaped("\u{1b}[2Ja\nb\u{9b}"), "\\u{1b}[2Ja\\nb\\u{9b}");
+        assert_eq!(escaped("\u{202e}fdp.exe"), "\\u{202e}fdp.exe");
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(size(1536), "1.50 KiB");
+        assert_eq!(counted(1, "source"), "1 source");
+        assert_eq!(counted(3, "source"), "3 sources");
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(61), "1 min 1 s");
+        assert_eq!(duration(7265), "2 h 1 min");
+    }
+}

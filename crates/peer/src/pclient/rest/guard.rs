@@ -1,0 +1,196 @@
+//! Who may ask pclient at all.
+//!
+//! pclient acts for the person at this machine, and a browser there runs pages of strangers. Three checks keep those
+//! out: the `Host` must be a name of this machine (a stranger's name that is made to point at 127.0.0.1 is not), the
+//! `Origin` must be our own, and the browser's own word on where a request comes from must not be another site. On any
+//! other address than loopback a token is needed besides, and settings without one are refused at start.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, Uri, header};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use wire::{ErrorCode, http::Problem};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// What tells nothing and changes nothing: a watchdog has no token.
+const WITHOUT_TOKEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// The rules for one listener.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// Whether it listens on loopback alone; then names that are not this machine's are refused.
+    pub loopback: bool,
+    /// Further names, in lower case and without ports.
+    pub allowed_hosts: Vec<String>,
+    pub token: Option<SecretString>,
+}
+
+/// The middleware.
+pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    match guard.admit(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            metrics::counter!("trueque_pclient_refused_total", "code" => problem.code.as_str()).increment(1);
+            problem.into_response()
+        }
+    }
+}
+
+impl Guard {
+    fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        // HTTP/2 has the host in the URI.
+        let host = match headers.get(header::HOST) {
+            Some(host) => host.to_str().ok(),
+            None => uri.authority().map(http::uri::Authority::as_str),
+        };
+        let host = host.ok_or_else(|| Problem::invalid("the request has no usable `Host`"))?;
+        if self.loopback && !self.is_ours(host) {
+            return Err(Problem::new(
+                ErrorCode::Misdirected,
+                "pclient does not answer for this `Host`; PCLIENT_ALLOWED_HOSTS can add names",
+            ));
+        }
+        if headers.get_all(header::ORIGIN).iter().any(|origin| !is_own_origin(origin.as_bytes(), host)) {
+            return Err(stranger("its `Origin` is another site"));
+        }
+        let foreign = |site: &http::HeaderValue| !matches!(site.as_bytes(), b"same-origin" | b"none");
+        if headers.get_all(SEC_FETCH_SITE).iter().any(foreign) {
+            return Err(stranger("a page of another site sent it"));
+        }
+        match &self.token {
+            Some(token) if !WITHOUT_TOKEN.contains(&uri.path()) => with_token(headers, token),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_ours(&self, host: &str) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost"
+            || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+            || self.allowed_hosts.contains(&name)
+    }
+}
+
+fn stranger(why: &str) -> Problem {
+    Problem::new(ErrorCode::PermissionDenied, format!("the request is refused: {why}"))
+}
+
+/// `HOST`, `HOST:PORT` or `[V6]:PORT` without the port.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port))
+            if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty() =>
+        {
+            // A bare v6 address has colons too; it has no place in a `Host`, so what is cut off does no harm.
+            name
+        }
+        _ => host,
+    }
+}
+
+/// Whether an origin is the very host that was asked, in clear or behind somebody's TLS.
+fn is_own_origin(origin: &[u8], host: &str) -> bool {
+    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_bytes()))
+}
+
+fn with_token(headers: &HeaderMap, token: &SecretString) -> Result<(), Problem> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let matches = given.is_some_and(|(_, given)| {
+        bool::from(given.trim().as_bytes().ct_eq(token.expose_secret().as_bytes()))
+    });
+    if matches {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ErrorCode::Unauthenticated,
+        "this pclient wants its token: `Authorization: Bearer TOKEN`",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(guard: &Guard, path: &str, headers: &[(&str, &str)]) -> Result<(), ErrorCode> {
+        let map = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), value.parse().unwrap()))
+            .collect();
+        guard.admit(&path.parse().unwrap(), &map).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn on_loopback_only_names_of_this_machine() {
+        let guard = Guard { loopback: true, allowed_hosts: vec!["peer.lan".to_owned()], token: None };
+        for host in [
+            "localhost",
+            "LOCALHOST:5000",
+            "127.0.0.1:5000",
+            "127.8.9.1",
+            "[::1]:5000",
+            "[::1]",
+            "peer.lan:80",
+        ] {
+            assert_eq!(admit(&guard, "/", &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:5000",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "192.168.0.2:5000",
+            "[2001:db8::1]:5000",
+            "",
+            ":5000",
+            "peer.lan.evil.example",
+        ] {
+            assert_eq!(admit(&guard, "/", &[("host", host)]), Err(ErrorCode::Misdirected), "{host}");
+        }
+        assert_eq!(admit(&guard, "/", &[]), Err(ErrorCode::InvalidArgument), "no host");
+        assert_eq!(admit(&guard, "http://localhost:1/", &[]), Ok(()), "HTTP/2");
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused() {
+        let guard = Guard { loopback: true, allowed_hosts: vec![], token: None };
+        let with = |name, value| admit(&guard, "/v1/status", &[("host", "localhost:5000"), (name, value)]);
+        assert_eq!(with("origin", "http://localhost:5000"), Ok(()));
+        assert_eq!(with("sec-fetch-site", "same-origin"), Ok(()));
+        assert_eq!(with("sec-fetch-site", "none"), Ok(()));
+        for origin in
+            ["null", "http://evil.example", "http://localhost:5001", "http://localhost", "localhost:5000"]
+        {
+            assert_eq!(with("origin", origin), Err(ErrorCode::PermissionDenied), "{origin}");
+        }
+        for site in ["cross-site", "same-site", "anything"] {
+            assert_eq!(with("sec-fetch-site", site), Err(ErrorCode::PermissionDenied), "{site}");
+        }
+    }
+
+    #[test]
+    fn with_a_token_every_call_but_the_watchdogs_carries_it() {
+        let guard = Guard { loopback: false, allowed_hosts: vec![], token: Some("t0ken".to_owned().into()) };
+        let with = |path: &str, value: &str| {
+            admit(&guard, path, &[("host", "10.0.0.7:5000"), ("authorization", value)])
+        };
+        assert_eq!(with("/v1/status", "Bearer t0ken"), Ok(()));
+        assert_eq!(with("/v1/status", "bearer  t0ken"), Ok(()));
+        for bad in ["Bearer t0ke", "Bearer t0ken2", "Basic t0ken", "t0ken", "Bearer", ""] {
+            assert_eq!(with("/v1/status", bad), Err(ErrorCode::Unauthenticated), "{bad}");
+            assert_eq!(with("/metrics", bad), Err(ErrorCode::Unauthenticated), "{bad}");
+            assert_eq!(with("/healthz", bad), Ok(()));
+            assert_eq!(with("/readyz", bad), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! For watchdogs and Prometheus: alive, ready, numbers.
+
+use axum::extract::State;
+use http::{HeaderValue, header};
+use wire::{ErrorCode, http::Problem};
+
+use super::{NoQuery, Pclient};
+
+type Text = ([(http::HeaderName, HeaderValue); 1], String);
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn alive(_: NoQuery) -> &'static str {
+    "alive\n"
+}
+
+/// `GET /readyz`: it takes work. Being logged out, or the directory being away, is not a reason not to.
+pub(super) async fn ready(State(pclient): State<Pclient>, _: NoQuery) -> Result<&'static str, Problem> {
+    if pclient.stop.is_cancelled() {
+        return Err(Problem::new(ErrorCode::Unavailable, "the peer is stopping"));
+    }
+    Ok("ready\n")
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(pclient): State<Pclient>, _: NoQuery) -> Text {
+    let (files, bytes) = pclient.library.totals();
+    let (down, up) = pclient.downloads.rates();
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+    for (name, value) in [
+        ("trueque_shared_files", files),
+        ("trueque_shared_bytes", bytes),
+        ("trueque_download_bytes_per_second", down),
+        ("trueque_upload_bytes_per_second", up),
+    ] {
+        metrics::gauge!(name).set(value as f64);
+    }
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], daemon::metrics::render())
+}

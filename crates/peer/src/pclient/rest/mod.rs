@@ -1,0 +1,117 @@
+//! pclient's REST: the whole map of routes on one screen, one file per resource.
+//!
+//! Handlers read a request, call the core ([`Pclient`] holds its parts) and word the answer; they decide nothing. Who
+//! may ask at all is [`guard`]'s business, before any of them runs.
+
+mod content;
+mod disposition;
+mod downloads;
+mod events;
+mod files;
+pub mod guard;
+mod health;
+mod peers;
+mod range;
+mod search;
+mod session;
+mod status;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{delete, get, patch, post},
+};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wire::{PeerId, http::layers};
+
+use self::guard::Guard;
+use crate::{
+    directory_link::{DirectoryClient, Session, announce::Held},
+    download::Downloads,
+    events::Events,
+    library::Library,
+    link::Links,
+    shares::Shares,
+};
+
+/// A batch of a thousand names and ids.
+const BATCH_LIMIT: usize = 4 << 20;
+
+/// The parts of the core that handlers call.
+#[derive(Clone)]
+pub struct Pclient {
+    pub directory: DirectoryClient,
+    pub session: Session,
+    pub held: Held,
+    pub library: Library,
+    pub shares: Shares,
+    pub downloads: Downloads,
+    pub links: Links,
+    pub events: Events,
+    pub about: Arc<About>,
+    /// Whether the broker is connected.
+    pub relay: watch::Receiver<bool>,
+    /// Fires when no new work should begin; answers without an end do end then.
+    pub stop: CancellationToken,
+}
+
+/// What does not change while the peer runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    pub peer_id: PeerId,
+    /// None where it takes no calls.
+    pub pserver_listen: Option<SocketAddr>,
+    pub advertise: Vec<String>,
+}
+
+/// The query of a call that takes none: anything in it is refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+type NoQuery = wire::http::Query<Nothing>;
+
+/// The whole API.
+pub fn router(pclient: Pclient, guard: Guard) -> Router {
+    let api = Router::new()
+        .route("/v1/status", get(status::show))
+        .route("/v1/login", post(session::login))
+        .route("/v1/logout", post(session::logout))
+        .route("/v1/files", get(files::list).merge(post(files::share)))
+        .route("/v1/files/{content_id}", patch(files::change).merge(delete(files::unshare)))
+        .route("/v1/files/{content_id}/holders", get(peers::holders))
+        .route("/v1/search", get(search::search))
+        .route("/v1/downloads", get(downloads::list).merge(post(downloads::start)))
+        .route(
+            "/v1/downloads/batch",
+            post(downloads::start_many).layer(DefaultBodyLimit::max(BATCH_LIMIT)),
+        )
+        .route("/v1/downloads/{id}", get(downloads::show).merge(delete(downloads::cancel)))
+        .route("/v1/downloads/{id}/pause", post(downloads::pause))
+        .route("/v1/downloads/{id}/resume", post(downloads::resume))
+        .route("/v1/content/{content_id}", get(content::show))
+        .route("/v1/peers", get(peers::list))
+        .route("/v1/peers/{peer_id}", get(peers::show))
+        .route("/v1/peers/{peer_id}/files", get(peers::files))
+        .route("/v1/events", get(events::listen))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .with_state(pclient)
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
+    layers::wrap(api)
+}
+
+impl std::fmt::Debug for Pclient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pclient").field("about", &self.about).finish_non_exhaustive()
+    }
+}
