@@ -106,6 +106,21 @@ impl PieceSet {
         (0..self.count).filter(|&index| !self.contains(index))
     }
 
+    /// The first piece from `start` on that is in both sets. Looks at 64 at a time.
+    pub fn first_common(&self, other: &Self, start: u32) -> Option<u32> {
+        let mut word = start as usize / 64;
+        let mut mask = u64::MAX << (start % 64);
+        while let (Some(a), Some(b)) = (self.words.get(word), other.words.get(word)) {
+            let common = a & b & mask;
+            if common != 0 {
+                return u32::try_from(word * 64).ok().map(|base| base + common.trailing_zeros());
+            }
+            mask = u64::MAX;
+            word += 1;
+        }
+        None
+    }
+
     /// The longest run from `start` on whose pieces are all there.
     pub fn run_from(&self, start: u32) -> Range<u32> {
         let end = (start..self.count).find(|&index| !self.contains(index)).unwrap_or(self.count);
@@ -200,7 +215,9 @@ mod tests {
             prop_assert_eq!(&PieceSet::from_bytes(count, &set.to_bytes()).unwrap(), &set);
             let run = set.run_from(0);
             prop_assert_eq!(run.len(), flags.iter().take_while(|held| **held).count());
-            prop_assert!(set.contains_range(run));
+            prop_assert!(set.contains_range(run.clone()));
+            let all = PieceSet::full(count);
+            prop_assert_eq!(set.first_common(&all, run.end), set.iter().find(|index| *index >= run.end));
             let dropped = u32::try_from(drop.index(flags.len())).unwrap();
             prop_assert_eq!(set.remove(dropped), flags[dropped as usize]);
             prop_assert!(!set.contains(dropped));

@@ -1,0 +1,6 @@
+//! Getting files.
+
+mod part;
+mod plan;
+
+pub use part::{Part, Parts, PieceError};

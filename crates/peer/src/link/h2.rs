@@ -1,0 +1,33 @@
+//! HTTP/2 as both ends of a peer connection set it up.
+//!
+//! The defaults (64 KiB windows, 16 KiB frames) are made for web pages. Measured for pieces of 1 MiB on loopback:
+//! defaults 461 MB/s, these windows and frames about twice that. Windows bound what a sender may have under way, so
+//! they are also the memory that one connection can take.
+
+use std::{future::Future, time::Duration};
+
+use daemon::Lifecycle;
+
+pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+pub(crate) const MAX_FRAME: u32 = 256 << 10;
+pub(crate) const SEND_BUFFER: usize = 1 << 20;
+pub(crate) const MAX_STREAMS: u32 = 256;
+pub(crate) const MAX_HEADERS: u32 = 16 << 10;
+/// A connection on which nothing comes back for this and [`PING_TIMEOUT`] is dead.
+pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs what a connection starts as tasks of the process's lifecycle.
+#[derive(Debug, Clone)]
+pub(crate) struct Tracked(pub(crate) Lifecycle);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn("http/2 stream", task);
+    }
+}

@@ -1,0 +1,85 @@
+//! [`Meter`]: how many bytes went by, and how fast they go now.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// Shorter looks at the clock would show the size of a block, not a rate.
+const TICK: Duration = Duration::from_millis(250);
+/// Weight of a tick in the rate: about the last second counts.
+const WEIGHT: f64 = 0.3;
+
+/// Counts bytes. Clones count into the same meter.
+#[derive(Debug, Clone, Default)]
+pub struct Meter {
+    total: Arc<AtomicU64>,
+    rate: Arc<Mutex<Rate>>,
+}
+
+#[derive(Debug, Default)]
+struct Rate {
+    last: Option<(Instant, u64)>,
+    bytes_per_second: f64,
+}
+
+impl Meter {
+    pub fn add(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Bytes per second, smoothed over about a second. Somebody has to ask now and then for it to be fresh.
+    pub fn rate(&self, now: Instant) -> u64 {
+        let total = self.total();
+        let mut rate = self.rate.lock();
+        let Some((at, before)) = rate.last else {
+            rate.last = Some((now, total));
+            return 0;
+        };
+        let elapsed = now.saturating_duration_since(at);
+        if elapsed >= TICK {
+            let seconds = elapsed.as_secs_f64();
+            let fresh = (total - before) as f64 / seconds;
+            // A long silence between two looks is one long tick.
+            let weight = 1.0 - (1.0 - WEIGHT).powf(seconds / TICK.as_secs_f64());
+            rate.bytes_per_second += weight * (fresh - rate.bytes_per_second);
+            rate.last = Some((now, total));
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is neither negative nor near 2^64"
+        )]
+        let whole = rate.bytes_per_second.round() as u64;
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_follows_the_bytes() {
+        let meter = Meter::default();
+        let start = Instant::now();
+        assert_eq!(meter.rate(start), 0);
+        for tick in 1..=20 {
+            meter.add(250_000);
+            meter.rate(start + TICK * tick);
+        }
+        let rate = meter.rate(start + TICK * 20);
+        assert!((950_000..=1_000_000).contains(&rate), "{rate}");
+        assert!(meter.rate(start + TICK * 60) < 10_000, "it falls when nothing comes");
+        assert_eq!(meter.total(), 5_000_000);
+    }
+}

@@ -1,0 +1,182 @@
+//! gRPC's side of every call: reads the question, asks the service, words the answer.
+
+use std::{pin::Pin, sync::Arc};
+
+use axum::{Router, middleware, routing::post};
+use content::ContentId;
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status, service::Routes};
+use wire::{
+    ErrorCode,
+    proto::{self, files_server::FilesServer},
+};
+
+use super::{deadline, fetch};
+use crate::{
+    Failure,
+    service::{MAX_FETCH_MANY, Service},
+    tls::Caller,
+};
+
+/// The largest question: 1,000 content ids.
+const MAX_QUESTION: usize = 64 << 10;
+/// Names in one look at the library.
+const LIST_PAGE: usize = 512;
+/// Small files read in one go on a blocking thread.
+const READ_TOGETHER: usize = 32;
+/// Bytes after which such a go ends early.
+const READ_TOGETHER_BYTES: usize = 1 << 20;
+
+/// Every gRPC service of a peer, as one router.
+pub(super) fn router(service: Service) -> anyhow::Result<Router> {
+    let files = FilesServer::new(Door { service: service.clone() }).max_decoding_message_size(MAX_QUESTION);
+    let (_reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let routes = Routes::default().add_service(health).add_service(reflection).add_service(files);
+    let fast = Router::new().route("/trueque.v1.Files/Fetch", post(fetch::fetch)).with_state(service);
+    Ok(routes.into_axum_router().merge(fast).layer(middleware::from_fn(deadline::layer)))
+}
+
+struct Door {
+    service: Service,
+}
+
+type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl proto::files_server::Files for Door {
+    type ListStream = Answer<proto::File>;
+    type FetchStream = Answer<proto::Chunk>;
+    type FetchManyStream = Answer<proto::FileChunk>;
+    type WatchStream = Answer<proto::PieceSet>;
+
+    async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let caller = caller(&request)?;
+        let place = self.service.quiet_place()?;
+        let service = self.service.clone();
+        let pages = futures::stream::unfold(Some(None), move |after| {
+            let page = after.map(|after| service.list(&caller, after, LIST_PAGE));
+            let _held_while_streaming = &place;
+            async move {
+                page.map(|page| (futures::stream::iter(page.files.into_iter().map(Ok)), page.next.map(Some)))
+            }
+        });
+        Ok(Response::new(Box::pin(pages.flatten())))
+    }
+
+    async fn describe(
+        &self,
+        request: Request<proto::DescribeRequest>,
+    ) -> Result<Response<proto::Description>, Status> {
+        let caller = caller(&request)?;
+        let question = request.into_inner();
+        let id = content_id(&question.content_id)?;
+        Ok(Response::new(self.service.describe(&caller, id, question.first_piece)?))
+    }
+
+    /// The router answers this path by [`fetch`] before it comes here; this is the same answer by the generated code.
+    async fn fetch(
+        &self,
+        request: Request<proto::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        let caller = caller(&request)?;
+        let question = request.into_inner();
+        let id = content_id(&question.content_id)?;
+        let reading = self.service.fetch(&caller, id, question.offset, question.length)?;
+        let chunks = futures::stream::unfold(reading, |mut reading| async move {
+            let block = reading.next().await?;
+            Some((block.map(|data| proto::Chunk { data }).map_err(Status::from), reading))
+        });
+        Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn fetch_many(
+        &self,
+        request: Request<proto::FetchManyRequest>,
+    ) -> Result<Response<Self::FetchManyStream>, Status> {
+        let caller = caller(&request)?;
+        let ids = request.into_inner().content_ids;
+        if ids.len() > MAX_FETCH_MANY {
+            let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
+            return Err(ErrorCode::InvalidArgument.to_status(detail));
+        }
+        let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
+        let place = self.service.upload_place()?;
+        let reader = SmallFiles { service: self.service.clone(), caller, ids: ids.into(), next: 0 };
+        let files = futures::stream::unfold((reader, place), |(reader, place)| async move {
+            let (files, reader) = reader.read_some().await?;
+            Some((futures::stream::iter(files.into_iter().map(Ok)), (reader, place)))
+        });
+        Ok(Response::new(Box::pin(files.flatten())))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<proto::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = caller(&request)?;
+        let id = content_id(&request.get_ref().content_id)?;
+        let watching = self.service.watch(&caller, id)?;
+        let states = futures::stream::unfold(watching, |mut watching| async move {
+            let state = watching.next().await?;
+            Some((Ok(state), watching))
+        });
+        Ok(Response::new(Box::pin(states)))
+    }
+}
+
+/// The files of one `FetchMany`, read some at a time.
+#[derive(Clone)]
+struct SmallFiles {
+    service: Service,
+    caller: Caller,
+    ids: Arc<[ContentId]>,
+    next: usize,
+}
+
+impl SmallFiles {
+    async fn read_some(self) -> Option<(Vec<proto::FileChunk>, Self)> {
+        if self.next >= self.ids.len() {
+            return None;
+        }
+        let service = self.service.clone();
+        let read = tokio::task::spawn_blocking(move || self.read_together()).await;
+        let (files, reader) =
+            read.inspect_err(|error| tracing::error!(%error, "reading small files failed")).ok()?;
+        let bytes: usize = files.iter().map(|file| file.data.len()).sum();
+        service.throttle(bytes as u64).await;
+        Some((files, reader))
+    }
+
+    fn read_together(mut self) -> (Vec<proto::FileChunk>, Self) {
+        let mut files = Vec::with_capacity(READ_TOGETHER);
+        let mut bytes = 0;
+        while self.next < self.ids.len() && files.len() < READ_TOGETHER && bytes < READ_TOGETHER_BYTES {
+            let index = u32::try_from(self.next).unwrap_or(u32::MAX);
+            files.push(match self.service.read_small(&self.caller, self.ids[self.next]) {
+                Ok(data) => {
+                    bytes += data.len();
+                    proto::FileChunk { index, data, error: String::new() }
+                }
+                Err(failure) => {
+                    proto::FileChunk { index, data: bytes::Bytes::new(), error: failure.code.to_string() }
+                }
+            });
+            self.next += 1;
+        }
+        (files, self)
+    }
+}
+
+/// Who asks. Every connection was told; a request without it never came through one.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let known = request.extensions().get::<Caller>().cloned();
+    known.ok_or_else(|| ErrorCode::Unauthenticated.to_status("the connection carries no peer's certificate"))
+}
+
+pub(super) fn content_id(bytes: &[u8]) -> Result<ContentId, Failure> {
+    ContentId::try_from(bytes).map_err(|_| Failure::invalid("a content id has 32 bytes"))
+}

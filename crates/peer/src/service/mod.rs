@@ -1,0 +1,306 @@
+//! The one core that answers other peers: who may see what, and the bytes.
+//!
+//! Doors (`pserver`: gRPC now, the relay beside it) translate and call; this module names no transport. It answers
+//! from the library (whole files) and from the parts of running downloads, so that a receiver serves what it has.
+//!
+//! A file that the caller may not see is answered exactly like one that is not there.
+
+mod blocks;
+mod reading;
+mod receivers;
+
+use std::{path::Path, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use content::{ContentId, Layout, Outline, PieceSet};
+use tokio::sync::Semaphore;
+use wire::{ErrorCode, Username, proto, rest::Audience};
+
+pub use blocks::Blocks;
+pub use reading::Reading;
+pub use receivers::{Receivers, Watching};
+
+use crate::{
+    Failure,
+    download::{Part, Parts},
+    library::{Library, SharedEntry},
+    meter::Meter,
+    throttle::Throttle,
+    tls::Caller,
+};
+
+/// Chaining values in one `Describe` answer: 256 KiB of them.
+pub const VALUES_PER_PAGE: usize = 8_192;
+/// Files in one `FetchMany`.
+pub const MAX_FETCH_MANY: usize = 1_000;
+/// Open `Watch` and `List` streams of all callers together.
+const MAX_QUIET_STREAMS: usize = 4_096;
+
+/// Called with a path whose file is no longer what was hashed.
+pub type OnChanged = Arc<dyn Fn(&Path) + Send + Sync>;
+
+/// What the service needs from the rest of the peer.
+pub struct Parameters {
+    pub library: Library,
+    pub parts: Parts,
+    pub max_uploads: usize,
+    pub upload_limit: Throttle,
+    pub on_changed: OnChanged,
+}
+
+/// Answers other peers. Clones are the same service.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    library: Library,
+    parts: Parts,
+    /// The account that this peer is logged in as: it may see all of its own files on its other machines.
+    owner: ArcSwapOption<Username>,
+    uploads: Arc<Semaphore>,
+    quiet: Arc<Semaphore>,
+    throttle: Throttle,
+    blocks: Blocks,
+    meter: Meter,
+    receivers: Receivers,
+    on_changed: OnChanged,
+}
+
+/// Where the bytes of one content lie.
+enum Held {
+    Whole(Arc<SharedEntry>),
+    Part(Arc<Part>),
+}
+
+impl Service {
+    pub fn new(parameters: Parameters) -> Self {
+        let Parameters { library, parts, max_uploads, upload_limit, on_changed } = parameters;
+        let inner = Inner {
+            library,
+            parts,
+            owner: ArcSwapOption::empty(),
+            uploads: Arc::new(Semaphore::new(max_uploads)),
+            quiet: Arc::new(Semaphore::new(MAX_QUIET_STREAMS)),
+            throttle: upload_limit,
+            blocks: Blocks::default(),
+            meter: Meter::default(),
+            receivers: Receivers::default(),
+            on_changed,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Says whose peer this is; `None` while logged out.
+    pub fn set_owner(&self, owner: Option<Username>) {
+        self.inner.owner.store(owner.map(Arc::new));
+    }
+
+    /// Bytes sent to other peers.
+    pub fn sent(&self) -> &Meter {
+        &self.inner.meter
+    }
+
+    /// What the caller may see, a page of names after `after`.
+    pub fn list(&self, caller: &Caller, after: Option<(String, ContentId)>, limit: usize) -> ListPage {
+        let page = self.inner.library.page(None, after, limit);
+        let last = page.last().filter(|_| page.len() == limit);
+        let next = last.map(|entry| (entry.name.as_str().to_owned(), entry.content_id));
+        let visible = page.iter().filter(|entry| self.may_see(caller, &entry.audience));
+        ListPage { files: visible.map(|entry| file_of(entry)).collect(), next }
+    }
+
+    /// Takes a place among the streams that mostly wait.
+    ///
+    /// # Errors
+    /// `rate_limited` where there is none.
+    pub fn quiet_place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+        self.inner.quiet.clone().try_acquire_owned().map_err(|_| refused("too many open streams"))
+    }
+
+    /// Size, proof from `first_piece` on, and pieces of one content.
+    ///
+    /// # Errors
+    /// `not_found`, also for what the caller may not see.
+    pub fn describe(
+        &self,
+        caller: &Caller,
+        id: ContentId,
+        first_piece: u32,
+    ) -> Result<proto::Description, Failure> {
+        let (outline, pieces, restricted) = match self.held(caller, id)? {
+            Held::Whole(entry) => {
+                let outline = self.outline(id)?;
+                let pieces = PieceSet::full(outline.layout().count());
+                (outline, pieces, entry.audience != Audience::Network)
+            }
+            Held::Part(part) => (part.outline().clone(), part.pieces(), false),
+        };
+        let values = outline.values().get(first_piece as usize..).unwrap_or_default();
+        let page = &values[..values.len().min(VALUES_PER_PAGE)];
+        Ok(proto::Description {
+            size: outline.layout().size(),
+            chaining_values: page.concat().into(),
+            pieces: Some(message_of(&pieces, &[])),
+            restricted,
+        })
+    }
+
+    /// Opens neighbouring whole pieces for sending.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid_argument` for a range that is not whole pieces of the file; `unprocessable` for pieces
+    /// that are not here; `rate_limited` where all places are taken.
+    pub fn fetch(
+        &self,
+        caller: &Caller,
+        id: ContentId,
+        offset: u64,
+        length: u64,
+    ) -> Result<Reading, Failure> {
+        let held = self.held(caller, id)?;
+        let layout = match &held {
+            Held::Whole(entry) => Layout::new(entry.size).map_err(Failure::internal)?,
+            Held::Part(part) => part.outline().layout(),
+        };
+        let pieces = layout.whole_pieces(offset, length).ok_or_else(|| {
+            Failure::invalid(format!(
+                "{length} bytes from {offset} on are not whole pieces of a file of {} bytes",
+                layout.size()
+            ))
+        })?;
+        if let Held::Part(part) = &held
+            && !part.pieces().contains_range(pieces)
+        {
+            return Err(Failure::new(ErrorCode::Unprocessable, "not all of these pieces are here yet"));
+        }
+        let place = self.upload_place()?;
+        let open = match held {
+            Held::Whole(entry) => reading::Open::whole(&entry, self.inner.on_changed.clone())?,
+            Held::Part(part) => reading::Open::part(&part),
+        };
+        let inner = &self.inner;
+        Ok(Reading::new(
+            open,
+            offset..offset + length,
+            inner.blocks.clone(),
+            inner.throttle.clone(),
+            inner.meter.clone(),
+            place,
+        ))
+    }
+
+    /// Reads one file of at most one piece. Blocks: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`]; `too_large` for a file of more than one piece.
+    pub fn read_small(&self, caller: &Caller, id: ContentId) -> Result<Bytes, Failure> {
+        let Held::Whole(entry) = self.held(caller, id)? else {
+            return Err(Failure::not_found(format!("no file {id} here")));
+        };
+        if entry.size > content::PIECE_SIZE {
+            return Err(Failure::new(
+                ErrorCode::TooLarge,
+                format!("{id} has more than one piece: use Fetch"),
+            ));
+        }
+        let bytes = reading::Open::whole(&entry, self.inner.on_changed.clone())?.read_all(entry.size)?;
+        self.inner.meter.add(entry.size);
+        Ok(bytes)
+    }
+
+    /// Takes a place among the uploads.
+    ///
+    /// # Errors
+    /// `rate_limited` where there is none.
+    pub fn upload_place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+        self.inner.uploads.clone().try_acquire_owned().map_err(|_| refused("all upload places are taken"))
+    }
+
+    /// Waits until `bytes` may be sent.
+    pub async fn throttle(&self, bytes: u64) {
+        self.inner.throttle.take(bytes).await;
+    }
+
+    /// Follows what this peer has of a content and who else fetches it.
+    ///
+    /// # Errors
+    /// `not_found`; `rate_limited` where too many watch.
+    pub fn watch(&self, caller: &Caller, id: ContentId) -> Result<Watching, Failure> {
+        let place = self.quiet_place()?;
+        let pieces = match self.held(caller, id)? {
+            Held::Whole(entry) => {
+                receivers::Pieces::Whole(Layout::new(entry.size).map_err(Failure::internal)?.count())
+            }
+            Held::Part(part) => receivers::Pieces::Part(part.subscribe()),
+        };
+        Ok(self.inner.receivers.watch(id, caller.peer_id, pieces, place))
+    }
+
+    fn held(&self, caller: &Caller, id: ContentId) -> Result<Held, Failure> {
+        let entries = self.inner.library.entries(&id);
+        if let Some(entry) = entries.into_iter().find(|entry| self.may_see(caller, &entry.audience)) {
+            return Ok(Held::Whole(entry));
+        }
+        self.inner
+            .parts
+            .get(&id)
+            .map(Held::Part)
+            .ok_or_else(|| Failure::not_found(format!("no file {id} here")))
+    }
+
+    fn may_see(&self, caller: &Caller, audience: &Audience) -> bool {
+        match audience {
+            Audience::Network => true,
+            Audience::Users(users) => {
+                users.contains(&caller.username)
+                    || self.inner.owner.load().as_deref() == Some(&caller.username)
+            }
+        }
+    }
+
+    fn outline(&self, id: ContentId) -> Result<Arc<Outline>, Failure> {
+        self.inner.library.outline(&id)?.ok_or_else(|| Failure::not_found(format!("no file {id} here")))
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("free_uploads", &self.inner.uploads.available_permits())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Some of the files that a caller may see, and where the next page starts.
+#[derive(Debug)]
+pub struct ListPage {
+    pub files: Vec<proto::File>,
+    pub next: Option<(String, ContentId)>,
+}
+
+fn file_of(entry: &SharedEntry) -> proto::File {
+    proto::File {
+        content_id: Bytes::copy_from_slice(entry.content_id.as_bytes()),
+        name: entry.name.as_str().to_owned(),
+        size: entry.size,
+        media_type: entry.media_type.clone().unwrap_or_default(),
+        pieces_held: Layout::new(entry.size).map_or(0, Layout::count),
+    }
+}
+
+/// A piece set as it goes over the wire.
+pub(crate) fn message_of(pieces: &PieceSet, receivers: &[wire::PeerId]) -> proto::PieceSet {
+    proto::PieceSet {
+        bits: pieces.to_bytes().into(),
+        held: pieces.held(),
+        receivers: receivers.iter().map(|peer| Bytes::copy_from_slice(peer.as_bytes())).collect(),
+    }
+}
+
+fn refused(why: &'static str) -> Failure {
+    metrics::counter!("trueque_refusals_total", "reason" => why).increment(1);
+    Failure::new(ErrorCode::RateLimited, format!("{why}; try again later"))
+}
