@@ -164,7 +164,7 @@ impl Cli {
         let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
         // clap reads the process's own environment, and takes an empty variable for a value: so it gets what is set
         // as defaults instead, and the help text names the variable.
-        let settings = Named::of(&Self::command());
+        let settings = Named::of(Self::command());
         let mut command = Self::command().mut_args(|arg| {
             let Some(name) = settings.name(&arg) else { return arg };
             let help = format!("{} [{name}]", arg.get_help().map(ToString::to_string).unwrap_or_default());
@@ -324,7 +324,9 @@ fn not_text(name: &str) -> String {
 struct Named(Vec<(clap::Arg, String)>);
 
 impl Named {
-    fn of(command: &clap::Command) -> Self {
+    fn of(mut command: clap::Command) -> Self {
+        // Only then do the arguments know how they are written.
+        command.build();
         let name = |arg: &clap::Arg| arg.get_env().and_then(|name| name.to_str()).map(str::to_owned);
         Self(command.get_arguments().filter_map(|arg| Some((arg.clone(), name(arg)?))).collect())
     }

@@ -9,8 +9,12 @@
 
 pub mod announce;
 pub mod client;
+#[cfg(test)]
+pub(crate) mod fake;
 mod saved;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Announced, DirectoryClient};
 pub use session::{LinkState, LinkStatus, Session};
