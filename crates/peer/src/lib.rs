@@ -23,6 +23,7 @@ pub mod library;
 pub mod link;
 pub mod meter;
 pub mod pclient;
+mod place;
 pub mod pserver;
 pub mod service;
 pub mod shares;

@@ -1,6 +1,363 @@
-//! Getting files.
+//! Getting files: from all their holders at once, verified, resumable, and served on while they arrive.
+//!
+//! - [`plan`]: which piece is asked of whom; pure.
+//! - [`job`]: drives one plan: asks, checks, writes, remembers.
+//! - [`span`]: one question to one source.
+//! - [`small`]: many small files at once, without a job for each.
+//! - [`reader`]: bytes of a file for somebody who waits for them, whether it is here or not.
+//!
+//! Each download is one task that owns its plan; what others see of it is its [`Entry`]. A download that was asked
+//! for survives the process; one that only serves a reader goes with its last reader.
 
+mod engine;
+mod entry;
+mod finish;
+mod job;
 mod part;
 mod plan;
+mod prepare;
+mod reader;
+mod small;
+mod sources;
+mod span;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use content::{ContentId, SafeName};
+use daemon::Lifecycle;
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use wire::{
+    ErrorCode, PeerId,
+    rest::pclient::{Download, DownloadState, Event},
+};
 
 pub use part::{Part, Parts, PieceError};
+pub use reader::ContentReader;
+
+use self::{
+    engine::Engine,
+    entry::{Entry, Stop},
+};
+use crate::{
+    Failure,
+    directory_link::DirectoryClient,
+    library::Library,
+    link::Links,
+    meter::Meter,
+    store::{Store, downloads as table},
+    throttle::Throttle,
+};
+
+/// The most downloads that are remembered, the finished ones among them.
+const MAX_DOWNLOADS: usize = 200_000;
+
+/// What downloads need from the rest of the peer.
+pub struct Parameters {
+    pub links: Links,
+    pub directory: DirectoryClient,
+    pub library: Library,
+    pub parts: Parts,
+    pub store: Store,
+    pub download_limit: Throttle,
+    pub download_dir: PathBuf,
+    /// Whether finished files are shared.
+    pub reshare: bool,
+    pub own_id: PeerId,
+}
+
+/// All downloads of this peer. Clones are the same.
+#[derive(Clone)]
+pub struct Downloads {
+    engine: Arc<Engine>,
+    lifecycle: Lifecycle,
+    registry: Arc<Mutex<Registry>>,
+}
+
+#[derive(Default)]
+struct Registry {
+    by_seq: BTreeMap<u64, Arc<Entry>>,
+    /// What runs, waits or is paused, readers' own ones among them.
+    alive: HashMap<ContentId, Arc<Entry>>,
+}
+
+impl Downloads {
+    /// Takes up what an earlier run left, and goes on with it.
+    ///
+    /// # Errors
+    /// Where the store or the download folder cannot be read.
+    pub async fn restore(parameters: Parameters, lifecycle: &Lifecycle) -> Result<Self, Failure> {
+        let engine = Arc::new(Engine::new(parameters));
+        let rows = engine.store.read(table::all)?;
+        let downloads = Self { engine, lifecycle: lifecycle.clone(), registry: Arc::default() };
+        let going: Vec<Arc<Entry>> = {
+            let mut registry = downloads.registry.lock();
+            let mut going = Vec::new();
+            for row in rows {
+                let entry = Arc::new(Entry::restored(&row));
+                if matches!(row.state, table::Kept::Active | table::Kept::Paused) {
+                    registry.alive.insert(row.content_id, entry.clone());
+                }
+                if row.state == table::Kept::Active {
+                    going.push(entry.clone());
+                }
+                registry.by_seq.insert(row.seq, entry);
+            }
+            going
+        };
+        let kept = downloads
+            .registry
+            .lock()
+            .by_seq
+            .values()
+            .filter(|e| e.has_part())
+            .map(|e| e.content_id)
+            .collect();
+        let engine = downloads.engine.clone();
+        tokio::task::spawn_blocking(move || engine.remove_orphans(&kept))
+            .await
+            .map_err(Failure::internal)??;
+        for entry in going {
+            downloads.run(entry);
+        }
+        Ok(downloads)
+    }
+
+    /// Asks for a content. One that runs already is answered as it is: `false`.
+    ///
+    /// # Errors
+    /// Where the store refuses, or too many downloads are remembered.
+    pub async fn start(&self, id: ContentId, name: Option<SafeName>) -> Result<(Download, bool), Failure> {
+        if let Some(entry) = self.alive(&id).filter(|entry| entry.seq().is_some()) {
+            return Ok((entry.view(), false));
+        }
+        let entry = self.create(id, name).await?;
+        self.run(entry.clone());
+        Ok((entry.view(), true))
+    }
+
+    /// Asks for many contents at once; small ones share questions, files and commits.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_many(
+        &self,
+        wanted: Vec<(ContentId, Option<SafeName>)>,
+    ) -> Result<Vec<Download>, Failure> {
+        small::start_many(self, wanted).await
+    }
+
+    pub fn get(&self, id: &str) -> Option<Download> {
+        self.entry(id).map(|entry| entry.view())
+    }
+
+    /// A page of downloads, the newest first, after the one named.
+    pub fn page(&self, state: Option<DownloadState>, after: Option<String>, limit: usize) -> Vec<Download> {
+        let before = after.and_then(|id| entry::seq_of(&id)).unwrap_or(u64::MAX);
+        let registry = self.registry.lock();
+        let older = registry.by_seq.range(..before).rev().map(|(_, entry)| entry.view());
+        older.filter(|download| state.is_none_or(|state| download.state == state)).take(limit).collect()
+    }
+
+    /// Stops a download; what it has is kept.
+    ///
+    /// # Errors
+    /// `not_found`; `unprocessable` for one that is over.
+    pub async fn pause(&self, id: &str) -> Result<Download, Failure> {
+        let entry = self.existing(id)?;
+        match entry.view().state {
+            DownloadState::Paused => {}
+            DownloadState::Done | DownloadState::Failed | DownloadState::Finishing => {
+                return Err(Failure::new(
+                    ErrorCode::Unprocessable,
+                    "this download is over; there is nothing to pause",
+                ));
+            }
+            _ => entry.stop(Stop::Pause).await,
+        }
+        Ok(entry.view())
+    }
+
+    /// Goes on with a download that was paused or failed.
+    ///
+    /// # Errors
+    /// `not_found`; `unprocessable` for one that is done.
+    pub async fn resume(&self, id: &str) -> Result<Download, Failure> {
+        let entry = self.existing(id)?;
+        match entry.view().state {
+            DownloadState::Paused | DownloadState::Failed => {
+                let seq = entry.seq().ok_or_else(|| Failure::not_found("there is no such download"))?;
+                self.engine.store.write(move |t| table::set_state(t, seq, table::Kept::Active, None)).await?;
+                self.registry.lock().alive.insert(entry.content_id, entry.clone());
+                entry.update(|view| {
+                    view.state = DownloadState::Queued;
+                    view.error = None;
+                });
+                self.run(entry.clone());
+            }
+            DownloadState::Done => {
+                return Err(Failure::new(
+                    ErrorCode::Unprocessable,
+                    "this download is done; there is nothing to resume",
+                ));
+            }
+            _ => {}
+        }
+        Ok(entry.view())
+    }
+
+    /// Ends a download and forgets it; its part goes, a finished file stays.
+    ///
+    /// # Errors
+    /// `not_found`; where the store refuses.
+    pub async fn cancel(&self, id: &str) -> Result<(), Failure> {
+        let entry = self.existing(id)?;
+        entry.stop(Stop::Cancel).await;
+        let Some(seq) = entry.seq() else { return Ok(()) };
+        self.engine.store.write(move |t| table::remove(t, seq)).await?;
+        self.registry.lock().by_seq.remove(&seq);
+        self.forget_alive(&entry);
+        if entry.view().state != DownloadState::Done {
+            self.engine.discard_part(entry.content_id).await;
+        }
+        self.engine.tell(Event::DownloadRemoved { id: id.to_owned() });
+        Ok(())
+    }
+
+    /// Opens a content for reading: from the library, from a running download, or from the network as it is read.
+    ///
+    /// # Errors
+    /// `not_found` where nobody has it; `unavailable` where nobody can be reached.
+    pub async fn open(&self, id: ContentId) -> Result<ContentReader, Failure> {
+        if let Some(entry) = self.engine.library.get(&id)
+            && let Ok(reader) = ContentReader::local(&entry)
+        {
+            return Ok(reader);
+        }
+        let entry = match self.alive(&id) {
+            Some(entry) => entry,
+            None => {
+                // Whether anybody has it is asked first: a job would wait for a holder for ever.
+                self.engine.directory.locate(id).await?;
+                let entry = Arc::new(Entry::for_readers(id));
+                let mut registry = self.registry.lock();
+                registry.alive.entry(id).or_insert(entry).clone()
+            }
+        };
+        if !entry.is_running() {
+            self.run(entry.clone());
+        }
+        ContentReader::remote(entry).await
+    }
+
+    /// Bytes per second that come in now.
+    pub fn received(&self) -> &Meter {
+        &self.engine.meter
+    }
+
+    pub fn received_rate(&self) -> u64 {
+        self.engine.meter.rate(Instant::now())
+    }
+
+    /// Follows every change of every download.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.engine.events.subscribe()
+    }
+
+    async fn create(&self, id: ContentId, name: Option<SafeName>) -> Result<Arc<Entry>, Failure> {
+        let mut created = self.create_many(vec![(id, name)]).await?;
+        created.pop().ok_or_else(|| Failure::internal("a download was not created"))
+    }
+
+    /// Remembers new downloads, durably, without running them. A reader's job for the same content is taken over.
+    async fn create_many(
+        &self,
+        wanted: Vec<(ContentId, Option<SafeName>)>,
+    ) -> Result<Vec<Arc<Entry>>, Failure> {
+        if self.registry.lock().by_seq.len() + wanted.len() > MAX_DOWNLOADS {
+            let detail =
+                format!("{MAX_DOWNLOADS} downloads are remembered; remove some of those that are done");
+            return Err(Failure::new(ErrorCode::Unprocessable, detail));
+        }
+        let mut named = Vec::with_capacity(wanted.len());
+        for (id, name) in wanted {
+            let by_user = name.is_some();
+            let name = match name {
+                Some(name) => name,
+                None => SafeName::new(&id.to_string()).map_err(Failure::internal)?,
+            };
+            named.push((id, name, by_user));
+        }
+        let (seqs, named) = self
+            .engine
+            .store
+            .write(move |t| {
+                let insert =
+                    |(id, name, by_user): &(ContentId, SafeName, bool)| table::insert(t, id, name, *by_user);
+                let seqs: Vec<u64> = named.iter().map(insert).collect::<rusqlite::Result<_>>()?;
+                Ok((seqs, named))
+            })
+            .await?;
+        let mut registry = self.registry.lock();
+        let created = seqs.into_iter().zip(named).map(|(seq, (id, name, by_user))| {
+            let entry = registry.alive.entry(id).or_insert_with(|| Arc::new(Entry::for_readers(id))).clone();
+            entry.adopt(seq, &name, by_user);
+            registry.by_seq.insert(seq, entry.clone());
+            entry
+        });
+        Ok(created.collect())
+    }
+
+    /// Starts the task of a download, unless it has one.
+    fn run(&self, entry: Arc<Entry>) {
+        if !entry.begin() {
+            return;
+        }
+        let (downloads, soft) = (self.clone(), self.lifecycle.soft());
+        self.lifecycle.spawn("download", async move {
+            let over = Box::pin(job::run(&downloads.engine, &entry, soft)).await;
+            if over {
+                downloads.forget_alive(&entry);
+            }
+            entry.ended();
+        });
+    }
+
+    /// The content is no longer being fetched: a new request starts anew.
+    fn forget_alive(&self, entry: &Arc<Entry>) {
+        let mut registry = self.registry.lock();
+        if registry.alive.get(&entry.content_id).is_some_and(|alive| Arc::ptr_eq(alive, entry)) {
+            registry.alive.remove(&entry.content_id);
+        }
+    }
+
+    fn alive(&self, id: &ContentId) -> Option<Arc<Entry>> {
+        self.registry.lock().alive.get(id).cloned()
+    }
+
+    fn entry(&self, id: &str) -> Option<Arc<Entry>> {
+        let seq = entry::seq_of(id)?;
+        self.registry.lock().by_seq.get(&seq).cloned()
+    }
+
+    fn existing(&self, id: &str) -> Result<Arc<Entry>, Failure> {
+        self.entry(id).ok_or_else(|| Failure::not_found("there is no such download"))
+    }
+}
+
+impl std::fmt::Debug for Downloads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Downloads").field("known", &self.registry.lock().by_seq.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parameters").field("download_dir", &self.download_dir).finish_non_exhaustive()
+    }
+}

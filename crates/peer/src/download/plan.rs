@@ -136,7 +136,8 @@ impl Plan {
 
     /// Whether a source can be asked now or is being asked.
     pub(super) fn has_source(&self, now: Instant) -> bool {
-        !self.spans.is_empty() || self.sources.values().any(|source| source.is_ready(now) && !source.pieces.is_empty())
+        !self.spans.is_empty()
+            || self.sources.values().any(|source| source.is_ready(now) && !source.pieces.is_empty())
     }
 
     /// Whether nothing is missing that is wanted now.
@@ -231,7 +232,8 @@ impl Plan {
 
     /// When a resting source may be asked again.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let resting = self.sources.values().filter(|source| !source.banned).filter_map(|source| source.rests_until);
+        let resting =
+            self.sources.values().filter(|source| !source.banned).filter_map(|source| source.rests_until);
         resting.filter(|until| *until > now).min()
     }
 
@@ -244,9 +246,12 @@ impl Plan {
         // One span each in turn, the fastest source first.
         for round in 0..SPANS_PER_SOURCE {
             for &peer in &ready {
-                let Some(source) = self.sources.get(&peer).filter(|source| source.in_flight <= round) else { continue };
+                let Some(source) = self.sources.get(&peer).filter(|source| source.in_flight <= round) else {
+                    continue;
+                };
                 let idle = source.in_flight == 0;
-                let pick = self.pick(source).or_else(|| if idle { self.duplicate(peer, source, now) } else { None });
+                let pick =
+                    self.pick(source).or_else(|| if idle { self.duplicate(peer, source, now) } else { None });
                 if let Some(pieces) = pick {
                     orders.push(self.order(peer, pieces, now));
                 }
@@ -276,7 +281,8 @@ impl Plan {
     /// The next span for a source, from what nobody is asked for.
     fn pick(&self, source: &Source) -> Option<Range<u32>> {
         for window in &self.wanted {
-            let first = self.free.first_common(&source.pieces, window.start).filter(|first| *first < window.end);
+            let first =
+                self.free.first_common(&source.pieces, window.start).filter(|first| *first < window.end);
             if let Some(first) = first {
                 let most = source.span_length().min(MAX_WANTED_SPAN).min(window.end - first);
                 return Some(self.run(source, first, most, |_| true));
@@ -300,7 +306,8 @@ impl Plan {
         let mut at = self.start;
         let mut wrapped = false;
         for _ in 0..RARE_SEARCH {
-            let Some(index) = self.free.first_common(&source.pieces, at).filter(|index| !wrapped || *index < self.start)
+            let Some(index) =
+                self.free.first_common(&source.pieces, at).filter(|index| !wrapped || *index < self.start)
             else {
                 if wrapped || self.start == 0 {
                     break;
@@ -327,7 +334,8 @@ impl Plan {
     /// Whether partial holders will soon have delivered what is free and theirs.
     fn others_are_quick(&self) -> bool {
         let partial = || self.sources.values().filter(|source| !source.banned && !source.pieces.is_full());
-        let known: Vec<f64> = self.sources.values().map(|source| source.rate).filter(|rate| *rate > 0.0).collect();
+        let known: Vec<f64> =
+            self.sources.values().map(|source| source.rate).filter(|rate| *rate > 0.0).collect();
         let usual = if known.is_empty() { 0.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
         let rate: f64 = partial().map(|source| if source.rate > 0.0 { source.rate } else { usual }).sum();
         let stalled = partial().all(|source| source.rests_until.is_some());
@@ -401,7 +409,8 @@ impl Source {
             Outcome::Corrupt => self.banned = true,
             Outcome::Busy => self.rests_until = Some(now + FIRST_REST),
             Outcome::Unreachable | Outcome::Missing => {
-                self.rests_until = Some(now + (FIRST_REST * 2u32.pow(self.failures.min(6))).min(LONGEST_REST));
+                self.rests_until =
+                    Some(now + (FIRST_REST * 2u32.pow(self.failures.min(6))).min(LONGEST_REST));
                 self.failures += 1;
             }
         }

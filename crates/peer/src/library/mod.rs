@@ -37,6 +37,7 @@ use wire::rest::{
     pclient::FileEvent,
 };
 
+pub(crate) use self::entry::media_type_of;
 pub use self::entry::{FileStamp, NewFile, Origin, SharedEntry};
 use self::{
     index::Index,
@@ -259,8 +260,8 @@ impl Library {
         self.change(move |edit| edit.set_folder_audience(&folder, &audience)).await.map(|_| ())
     }
 
-    /// Announces that this peer has a part of a content and serves it. Only for what the whole network may have. Not
-    /// announced where the content is shared whole.
+    /// Announces that this peer has a part of a content and serves it. Only for what the whole network may have:
+    /// nothing happens where the content is restricted here, or shared whole.
     ///
     /// # Errors
     /// Where the store refuses.

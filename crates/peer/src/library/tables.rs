@@ -167,6 +167,9 @@ impl<'a> Edit<'a> {
 
     pub(super) fn set_audience(&mut self, id: &ContentId, audience: &Audience) -> rusqlite::Result<()> {
         self.store_audience(id, audience)?;
+        if *audience != Audience::Network {
+            self.forget_partial(id, None)?;
+        }
         for entry in self.rows_of(id)? {
             self.announcer.put(&Announced { audience: audience.clone(), ..whole(&entry) })?;
             self.forget_path_audience(&entry.path)?;
@@ -201,6 +204,9 @@ impl<'a> Edit<'a> {
         media_type: Option<&str>,
         pieces_held: u32,
     ) -> rusqlite::Result<()> {
+        if self.is_shared(id)? || self.stored_audience(id)?.is_some() {
+            return Ok(());
+        }
         self.forget_partial(id, Some(name))?;
         self.tx.prepare_cached("INSERT INTO partials VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
             id.as_bytes(),
@@ -209,9 +215,6 @@ impl<'a> Edit<'a> {
             media_type,
             pieces_held
         ])?;
-        if !self.rows_of(id)?.is_empty() {
-            return Ok(());
-        }
         self.announcer.put(&Announced {
             content_id: *id,
             name: name.to_string(),
@@ -267,13 +270,8 @@ impl<'a> Edit<'a> {
             self.set_audience(id, audience)?;
             return Ok(audience.clone());
         }
-        let stored: Option<String> = self
-            .tx
-            .prepare_cached("SELECT audience FROM audiences WHERE content_id = ?1")?
-            .query_row([id.as_bytes()], |row| row.get(0))
-            .optional()?;
-        if let Some(stored) = stored {
-            return Ok(audience_of(Some(&stored)));
+        if let Some(stored) = self.stored_audience(id)? {
+            return Ok(stored);
         }
         let of_folder = || file.path.ancestors().find_map(|path| folders.get(path).cloned());
         let audience = match old {
@@ -285,6 +283,16 @@ impl<'a> Edit<'a> {
             self.store_audience(id, &audience)?;
         }
         Ok(audience)
+    }
+
+    /// Of a content that not all may have.
+    fn stored_audience(&self, id: &ContentId) -> rusqlite::Result<Option<Audience>> {
+        let stored: Option<String> = self
+            .tx
+            .prepare_cached("SELECT audience FROM audiences WHERE content_id = ?1")?
+            .query_row([id.as_bytes()], |row| row.get(0))
+            .optional()?;
+        Ok(stored.map(|text| audience_of(Some(&text))))
     }
 
     fn store_audience(&self, id: &ContentId, audience: &Audience) -> rusqlite::Result<()> {

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Append only.
-const MIGRATIONS: &[&str] = &[LIBRARY];
+const MIGRATIONS: &[&str] = &[LIBRARY, super::downloads::DOWNLOADS];
 
 /// Brings the tables up to date.
 ///

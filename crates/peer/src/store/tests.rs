@@ -71,15 +71,21 @@ async fn a_closure_that_fails_or_panics_does_not_undo_its_neighbours() {
 async fn what_follows_a_commit_runs_in_its_order_even_when_nobody_waits() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("peer.sqlite")).unwrap();
-    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let (done, seen) =
+        (Arc::new(parking_lot::Mutex::new(Vec::new())), Arc::new(parking_lot::Mutex::new(Vec::new())));
     let writes = (0..500u32).map(|n| {
-        let seen = seen.clone();
-        store.write_then(put(n.to_string()), move |()| seen.lock().push(n))
+        let (done, seen) = (done.clone(), seen.clone());
+        let work = move |tx: &Transaction<'_>| {
+            done.lock().push(n);
+            put(n.to_string())(tx)
+        };
+        store.write_then(work, move |()| seen.lock().push(n))
     });
     for answer in futures::future::join_all(writes).await {
         answer.unwrap();
     }
-    assert_eq!(*seen.lock(), (0..500).collect::<Vec<_>>());
+    assert_eq!(seen.lock().len(), 500);
+    assert_eq!(*seen.lock(), *done.lock());
     tokio::task::yield_now().await; // a fresh turn, so that the next poll gets as far as the queue
 
     let after = Arc::new(AtomicU32::new(0));

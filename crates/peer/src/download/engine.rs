@@ -1,0 +1,99 @@
+//! [`Engine`]: what all downloads of a peer share.
+
+use std::{collections::HashSet, fs, io, path::PathBuf, sync::Arc};
+
+use content::ContentId;
+use tokio::sync::{Semaphore, broadcast};
+use wire::{PeerId, rest::pclient::Event};
+
+use super::{Parameters, Parts};
+use crate::{
+    Failure, directory_link::DirectoryClient, library::Library, link::Links, meter::Meter, store::Store,
+    throttle::Throttle,
+};
+
+/// Downloads that fetch at once; others are queued.
+const MAX_RUNNING: usize = 32;
+const EVENTS: usize = 1024;
+const PART_PREFIX: &str = ".trueque-";
+const PART_SUFFIX: &str = ".part";
+
+pub(super) struct Engine {
+    pub(super) links: Links,
+    pub(super) directory: DirectoryClient,
+    pub(super) library: Library,
+    pub(super) parts: Parts,
+    pub(super) store: Store,
+    pub(super) throttle: Throttle,
+    pub(super) folder: PathBuf,
+    pub(super) reshare: bool,
+    pub(super) own_id: PeerId,
+    pub(super) meter: Meter,
+    pub(super) running: Arc<Semaphore>,
+    pub(super) events: broadcast::Sender<Event>,
+}
+
+impl Engine {
+    pub(super) fn new(parameters: Parameters) -> Self {
+        let Parameters {
+            links,
+            directory,
+            library,
+            parts,
+            store,
+            download_limit,
+            download_dir,
+            reshare,
+            own_id,
+        } = parameters;
+        Self {
+            links,
+            directory,
+            library,
+            parts,
+            store,
+            throttle: download_limit,
+            folder: download_dir,
+            reshare,
+            own_id,
+            meter: Meter::default(),
+            running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            events: broadcast::Sender::new(EVENTS),
+        }
+    }
+
+    /// Where a content lies while it arrives: beside the place where it will be, hidden.
+    pub(super) fn part_path(&self, id: ContentId) -> PathBuf {
+        self.folder.join(format!("{PART_PREFIX}{id}{PART_SUFFIX}"))
+    }
+
+    pub(super) async fn discard_part(&self, id: ContentId) {
+        let path = self.part_path(id);
+        if let Err(error) = tokio::fs::remove_file(&path).await
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, content.id = %id, "the part of a download could not be removed");
+        }
+    }
+
+    /// Makes the folder, and removes the parts that no download goes on with.
+    pub(super) fn remove_orphans(&self, kept: &HashSet<ContentId>) -> Result<(), Failure> {
+        fs::create_dir_all(&self.folder).map_err(|error| Failure::storage(&error))?;
+        let entries = fs::read_dir(&self.folder).map_err(|error| Failure::storage(&error))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(ours) = name.to_str().and_then(|name| name.strip_prefix(PART_PREFIX)) else { continue };
+            let id = ours.strip_suffix(PART_SUFFIX).and_then(|id| id.parse().ok());
+            if id.is_none_or(|id| !kept.contains(&id))
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                tracing::warn!(%error, "what an earlier run left could not be removed");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        let _nobody_listens = self.events.send(event);
+    }
+}

@@ -1,0 +1,70 @@
+//! The last step of a download: its part becomes a file of the user's, once, and is shared on.
+//!
+//! Order matters for a crash in between: the bytes are on disk, then the file has its name (a second name for the
+//! part), then the store says so, then the part's own name goes. Started again at any point, it ends the same way.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use content::SafeName;
+
+use super::{Part, engine::Engine, entry::Entry};
+use crate::{
+    Failure,
+    library::{FileStamp, NewFile},
+    place::{By, place},
+    store::downloads::{self as table, DownloadRow, Kept},
+};
+
+/// What the entry should show now.
+pub(super) struct Finished {
+    pub(super) path: PathBuf,
+    pub(super) name: SafeName,
+}
+
+pub(super) async fn finish(
+    engine: &Engine,
+    entry: &Entry,
+    part: &Arc<Part>,
+    restricted: bool,
+) -> Result<Finished, Failure> {
+    let seq = entry.seq().ok_or_else(|| Failure::internal("a reader's job is never finished"))?;
+    let view = entry.view();
+    let wanted = SafeName::new(&view.name).map_err(|error| Failure::invalid(error.to_string()))?;
+
+    let (part_, folder) = (part.clone(), engine.folder.clone());
+    let placed = tokio::task::spawn_blocking(move || {
+        part_.sync()?;
+        place(&folder, part_.path(), &wanted, By::Link)
+    });
+    let (path, name) = placed.await.map_err(Failure::internal)?.map_err(|error| Failure::storage(&error))?;
+
+    let done = DownloadRow {
+        seq,
+        content_id: entry.content_id,
+        name: name.clone(),
+        named: entry.is_named(),
+        state: Kept::Done,
+        restricted,
+        size: Some(part.outline().layout().size()),
+        error: None,
+        path: Some(path.clone()),
+        sources: view.sources,
+    };
+    engine.store.write(move |t| table::set_done(t, &done)).await?;
+
+    let (part_, path_) = (part.clone(), path.clone());
+    let stamp = tokio::task::spawn_blocking(move || {
+        part_.remove();
+        fs::symlink_metadata(&path_).map(|metadata| FileStamp::of(&metadata))
+    });
+    let stamp = stamp.await.map_err(Failure::internal)?;
+    // A restricted file is served by its owner alone.
+    if engine.reshare
+        && !restricted
+        && let Ok(stamp) = stamp
+    {
+        let file = NewFile::new(path.clone(), name.clone(), stamp, part.outline().clone());
+        engine.library.add(vec![file]).await?;
+    }
+    Ok(Finished { path, name })
+}

@@ -1,0 +1,155 @@
+//! [`ContentReader`]: a content for somebody who reads it now.
+//!
+//! From the library it is a file. Otherwise a download is told what the reader waits for, and hands out each piece
+//! once it is verified; only what is read, and a little ahead, is fetched, unless the whole was asked for anyway.
+
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
+
+use bytes::Bytes;
+use content::{Layout, PIECE_SIZE, SafeName};
+use futures::{Stream, stream};
+
+use super::{
+    Part,
+    entry::{Entry, Stage},
+};
+use crate::{
+    Failure,
+    library::{FileStamp, SharedEntry, media_type_of},
+};
+
+/// Pieces that are fetched ahead of a reader.
+const AHEAD: u32 = 16;
+/// Bytes handed out at once.
+const PORTION: u64 = 256 << 10;
+
+/// A content opened for reading.
+pub struct ContentReader {
+    layout: Layout,
+    name: SafeName,
+    from: From,
+}
+
+enum From {
+    File(Arc<File>, FileStamp),
+    Download { part: Arc<Part>, reader: Arc<Reader> },
+}
+
+/// Keeps its place in the entry while somebody reads.
+struct Reader {
+    entry: Arc<Entry>,
+    number: u64,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.entry.reader_left(self.number);
+    }
+}
+
+impl ContentReader {
+    pub(super) fn local(entry: &SharedEntry) -> Result<Self, Failure> {
+        let layout = Layout::new(entry.size).map_err(Failure::internal)?;
+        let file = File::open(&entry.path).map_err(|error| Failure::storage(&error))?;
+        let stamp = FileStamp::of(&file.metadata().map_err(|error| Failure::storage(&error))?);
+        if stamp != entry.stamp {
+            return Err(Failure::not_found("the file was changed since it was shared"));
+        }
+        Ok(Self { layout, name: entry.name.clone(), from: From::File(Arc::new(file), stamp) })
+    }
+
+    /// Waits until the download knows what the file looks like.
+    pub(super) async fn remote(entry: Arc<Entry>) -> Result<Self, Failure> {
+        let mut stages = entry.stage().subscribe();
+        let number = entry.read(None, 0..0);
+        let reader = Arc::new(Reader { entry: entry.clone(), number });
+        let stage = stages.wait_for(|stage| !matches!(stage, Stage::Preparing)).await;
+        let part = match stage.map_err(Failure::internal)?.clone() {
+            Stage::Open(part) => part,
+            Stage::Over(failure) => return Err(failure),
+            Stage::Preparing => return Err(Failure::unavailable("the download has not begun")),
+        };
+        let name = SafeName::new(&entry.name()).map_err(|error| Failure::invalid(error.to_string()))?;
+        Ok(Self { layout: part.outline().layout(), name, from: From::Download { part, reader } })
+    }
+
+    /// Bytes in the whole file.
+    pub fn size(&self) -> u64 {
+        self.layout.size()
+    }
+
+    pub fn name(&self) -> &SafeName {
+        &self.name
+    }
+
+    pub fn media_type(&self) -> Option<String> {
+        media_type_of(&self.name)
+    }
+
+    /// The bytes `range`, in order, as they are here. An error ends the stream.
+    pub fn stream(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
+        stream::try_unfold((self, range), |(content, mut left)| async move {
+            if left.is_empty() {
+                return Ok(None);
+            }
+            // A portion never reaches over a piece's end, so that it waits for one piece only.
+            let piece_end = (left.start / PIECE_SIZE + 1) * PIECE_SIZE;
+            let portion = left.start..left.end.min(left.start + PORTION).min(piece_end);
+            let bytes = content.read(portion.clone(), left.end).await?;
+            left.start = portion.end;
+            Ok(Some((bytes, (content, left))))
+        })
+    }
+
+    async fn read(&self, portion: Range<u64>, end: u64) -> Result<Bytes, Failure> {
+        let length = usize::try_from(portion.end - portion.start).map_err(Failure::internal)?;
+        let read = match &self.from {
+            From::File(file, stamp) => {
+                let (file, stamp) = (file.clone(), *stamp);
+                tokio::task::spawn_blocking(move || {
+                    let mut bytes = vec![0; length];
+                    file.read_exact_at(&mut bytes, portion.start)?;
+                    let unchanged = FileStamp::of(&file.metadata()?) == stamp;
+                    if unchanged {
+                        Ok(Bytes::from(bytes))
+                    } else {
+                        Err(std::io::Error::other("the file was changed"))
+                    }
+                })
+                .await
+            }
+            From::Download { part, reader } => {
+                self.arrived(part, reader, portion.start, end).await?;
+                let part = part.clone();
+                tokio::task::spawn_blocking(move || part.read(portion.start, length)).await
+            }
+        };
+        read.map_err(Failure::internal)?.map_err(|error| Failure::storage(&error))
+    }
+
+    /// Waits until the piece with this byte is verified.
+    async fn arrived(&self, part: &Part, reader: &Reader, offset: u64, end: u64) -> Result<(), Failure> {
+        let wanted = self.layout.covering(&(offset..end));
+        let index = wanted.start;
+        reader.entry.read(Some(reader.number), index..wanted.end.min(index + AHEAD));
+        let mut pieces = part.subscribe();
+        let mut stages = reader.entry.stage().subscribe();
+        tokio::select! {
+            biased;
+            here = pieces.wait_for(|pieces| pieces.contains(index)) => here.map(|_| ()).map_err(Failure::internal),
+            over = stages.wait_for(|stage| matches!(stage, Stage::Over(_))) => match over.map_err(Failure::internal)?.clone() {
+                Stage::Over(failure) => Err(failure),
+                Stage::Open(_) | Stage::Preparing => Err(Failure::unavailable("the download has ended")),
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for ContentReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContentReader")
+            .field("name", &self.name)
+            .field("size", &self.size())
+            .finish_non_exhaustive()
+    }
+}

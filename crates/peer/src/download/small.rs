@@ -1,0 +1,426 @@
+//! Many small files at once: one look at the directory, few questions, one sync and one commit for a batch.
+//!
+//! Files of at most one piece whose holder is online are shared out over their holders and asked for by `FetchMany`.
+//! Whatever does not come this way (no holder now, a refusal, a wrong byte) becomes an ordinary download.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use content::{ContentId, Layout, Outline, PIECE_SIZE, PieceHasher, SafeName};
+use futures::StreamExt;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wire::rest::{
+    directory::{LocateReply, ReportKind},
+    pclient::{Download, DownloadState, Event, PeerPath, Source},
+};
+
+use super::{
+    Downloads,
+    engine::Engine,
+    entry::{Entry, Stage},
+};
+use crate::{
+    Failure,
+    library::{FileStamp, NewFile},
+    link::{SILENCE_TIMEOUT, Target},
+    place::{By, open_folder, place_in},
+    store::downloads::{self as table, DownloadRow, Kept},
+};
+
+/// Files in one question; also in one sync and one commit.
+const TOGETHER: usize = 256;
+/// Questions under way at one holder.
+const QUESTIONS: usize = 2;
+/// Files written on a blocking thread in one go.
+const WRITE_TOGETHER: usize = 64;
+
+struct Wanted {
+    entry: Arc<Entry>,
+    size: u64,
+}
+
+/// A file that has its place.
+struct Landed {
+    entry: Arc<Entry>,
+    outline: Outline,
+    name: SafeName,
+    path: PathBuf,
+    stamp: FileStamp,
+}
+
+pub(super) async fn start_many(
+    downloads: &Downloads,
+    wanted: Vec<(ContentId, Option<SafeName>)>,
+) -> Result<Vec<Download>, Failure> {
+    let (mut answers, mut fresh) = (BTreeMap::new(), Vec::new());
+    let mut seen = BTreeMap::new();
+    for (at, (id, name)) in wanted.iter().enumerate() {
+        let running = downloads.alive(id).filter(|entry| entry.seq().is_some());
+        match running {
+            Some(entry) => {
+                answers.insert(at, entry);
+            }
+            None if seen.contains_key(id) => {}
+            None => {
+                seen.insert(*id, at);
+                fresh.push((*id, name.clone()));
+            }
+        }
+    }
+    let created = downloads.create_many(fresh).await?;
+    for entry in &created {
+        if let Some(at) = seen.get(&entry.content_id) {
+            answers.insert(*at, entry.clone());
+        }
+    }
+    let shown = wanted.iter().enumerate().map(|(at, (id, _))| {
+        let at = if answers.contains_key(&at) { at } else { seen.get(id).copied().unwrap_or(at) };
+        answers.get(&at).map(|entry| entry.view()).ok_or_else(|| Failure::internal("a download got lost"))
+    });
+    let shown = shown.collect::<Result<Vec<_>, _>>()?;
+
+    let (downloads, soft) = (downloads.clone(), downloads.lifecycle.soft());
+    let lifecycle = downloads.lifecycle.clone();
+    lifecycle.spawn("small downloads", async move { run(downloads, created, soft).await });
+    Ok(shown)
+}
+
+async fn run(downloads: Downloads, created: Vec<Arc<Entry>>, soft: CancellationToken) {
+    let ids: Vec<ContentId> = created.iter().map(|entry| entry.content_id).collect();
+    let engine = &downloads.engine;
+    let located = if ids.is_empty() { return } else { engine.directory.locate_many(ids).await };
+    let (shares, rest) = match located {
+        Ok(located) => share_out(engine, created, &located),
+        Err(error) => {
+            tracing::debug!(%error, "the directory could not be asked for many files");
+            (Vec::new(), created)
+        }
+    };
+    rest.into_iter().for_each(|entry| downloads.run(entry));
+    let mut questions = JoinSet::new();
+    for (target, files) in shares {
+        // Each lane of a holder takes every other question.
+        let questions_of: Vec<Vec<Wanted>> = in_portions(files, TOGETHER);
+        let mut lanes: Vec<Vec<Vec<Wanted>>> = (0..QUESTIONS).map(|_| Vec::new()).collect();
+        for (at, question) in questions_of.into_iter().enumerate() {
+            lanes[at % QUESTIONS].push(question);
+        }
+        for (lane, asked) in lanes.into_iter().enumerate() {
+            let (downloads, target, soft) = (downloads.clone(), target.clone(), soft.clone());
+            questions.spawn(async move {
+                for files in asked {
+                    if !soft.is_cancelled() {
+                        ask(&downloads, &target, lane, files).await;
+                    }
+                }
+            });
+        }
+    }
+    while questions.join_next().await.is_some() {}
+}
+
+/// Gives each small file to the holder that has least to do; the second list is for ordinary downloads.
+fn share_out(
+    engine: &Engine,
+    created: Vec<Arc<Entry>>,
+    located: &LocateReply,
+) -> (Vec<(Target, Vec<Wanted>)>, Vec<Arc<Entry>>) {
+    let by_id: BTreeMap<_, _> = located.items.iter().map(|item| (item.content_id, item)).collect();
+    let mut shares: BTreeMap<u32, (u64, Vec<Wanted>)> = BTreeMap::new();
+    let mut rest = Vec::new();
+    for entry in created {
+        let small = by_id.get(&entry.content_id).filter(|item| item.size <= PIECE_SIZE);
+        let able = small.and_then(|item| {
+            let online = item.holders.iter().filter(|holder| {
+                let peer = located.peers.get(holder.peer as usize);
+                let usable = |peer: &wire::rest::directory::PeerItem| {
+                    peer.online && peer.peer_id != engine.own_id && !peer.endpoints.is_empty()
+                };
+                holder.pieces_held > 0 && peer.is_some_and(usable)
+            });
+            let least =
+                online.min_by_key(|holder| shares.get(&holder.peer).map_or(0, |(bytes, _)| *bytes))?;
+            Some((least.peer, item))
+        });
+        // Somebody else may have begun it meanwhile, as a reader's job.
+        match able {
+            Some((holder, item)) if entry.begin() => {
+                if !entry.is_named()
+                    && let Ok(name) = SafeName::new(&item.name)
+                {
+                    entry.update(|view| view.name = name.to_string());
+                }
+                entry.update(|view| {
+                    view.size = Some(item.size);
+                    view.state = DownloadState::Running;
+                });
+                let share = shares.entry(holder).or_default();
+                share.0 += item.size + 4096;
+                share.1.push(Wanted { entry, size: item.size });
+            }
+            _ => rest.push(entry),
+        }
+    }
+    let shares = shares.into_iter().filter_map(|(holder, (_, files))| {
+        let peer = located.peers.get(holder as usize)?;
+        let target = Target {
+            peer_id: peer.peer_id,
+            username: peer.username.clone(),
+            endpoints: peer.endpoints.clone(),
+        };
+        Some((target, files))
+    });
+    (shares.collect(), rest)
+}
+
+fn in_portions<T>(items: Vec<T>, size: usize) -> Vec<Vec<T>> {
+    let mut portions = Vec::new();
+    let mut items = items.into_iter();
+    loop {
+        let portion: Vec<T> = items.by_ref().take(size).collect();
+        if portion.is_empty() {
+            return portions;
+        }
+        portions.push(portion);
+    }
+}
+
+/// One question. Files that did not come go on as ordinary downloads.
+async fn ask(downloads: &Downloads, target: &Target, lane: usize, files: Vec<Wanted>) {
+    let engine = &downloads.engine;
+    let (landed, rest, fault) = receive(engine, target, lane, files).await;
+    if let Some(fault) = fault {
+        tracing::debug!(peer.id = %target.peer_id, error = %fault, "not all small files came");
+    }
+    let rest = match settle(engine, target, landed).await {
+        Ok(done) => {
+            for entry in done {
+                downloads.forget_alive(&entry);
+                entry.ended();
+                engine.tell(Event::Download(Box::new(entry.view())));
+            }
+            rest
+        }
+        Err((failure, entries)) => {
+            tracing::warn!(error = %failure, "a batch of small files could not be finished");
+            rest.into_iter().chain(entries).collect()
+        }
+    };
+    for entry in rest {
+        entry.ended();
+        downloads.run(entry);
+    }
+}
+
+/// Asks, checks and writes. Answers what has its place, and what is still to be got.
+async fn receive(
+    engine: &Arc<Engine>,
+    target: &Target,
+    lane: usize,
+    files: Vec<Wanted>,
+) -> (Vec<Landed>, Vec<Arc<Entry>>, Option<Failure>) {
+    let ids: Vec<ContentId> = files.iter().map(|file| file.entry.content_id).collect();
+    let mut waiting: Vec<Option<Wanted>> = files.into_iter().map(Some).collect();
+    let (mut landed, mut rest, mut fault) = (Vec::new(), Vec::new(), None);
+    let mut writing = JoinSet::new();
+    let asked = async {
+        let link = engine.links.get(target, lane).await?;
+        link.fetch_many(&ids).await
+    };
+    match asked.await {
+        Err(error) => fault = Some(error.into()),
+        Ok(mut answer) => {
+            let mut together: Vec<(Wanted, Bytes)> = Vec::with_capacity(WRITE_TOGETHER);
+            loop {
+                let next = match tokio::time::timeout(SILENCE_TIMEOUT, answer.next()).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        fault = Some(Failure::unavailable("no answer in time"));
+                        break;
+                    }
+                };
+                match next {
+                    None => break,
+                    Some(Err(status)) => {
+                        fault = Some(status.into());
+                        break;
+                    }
+                    Some(Ok(chunk)) => {
+                        engine.throttle.take(chunk.data.len() as u64).await;
+                        engine.meter.add(chunk.data.len() as u64);
+                        let Some(file) = waiting.get_mut(chunk.index as usize).and_then(Option::take) else {
+                            continue;
+                        };
+                        if chunk.error.is_empty() && chunk.data.len() as u64 == file.size {
+                            together.push((file, chunk.data));
+                        } else {
+                            rest.push(file.entry);
+                        }
+                    }
+                }
+                if together.len() == WRITE_TOGETHER {
+                    let (engine, files) = (engine.clone(), std::mem::take(&mut together));
+                    writing.spawn_blocking(move || write(&engine, files));
+                }
+            }
+            let engine = engine.clone();
+            writing.spawn_blocking(move || write(&engine, together));
+        }
+    }
+    while let Some(written) = writing.join_next().await {
+        match written {
+            Ok(written) => {
+                if !written.wrong.is_empty() {
+                    report(engine, target, &written.wrong).await;
+                }
+                landed.extend(written.landed);
+                rest.extend(written.wrong);
+                rest.extend(written.failed);
+            }
+            Err(error) => fault = Some(Failure::internal(error)),
+        }
+    }
+    rest.extend(waiting.into_iter().flatten().map(|file| file.entry));
+    (landed, rest, fault)
+}
+
+async fn report(engine: &Engine, target: &Target, wrong: &[Arc<Entry>]) {
+    metrics::counter!("trueque_pieces_refused_total").increment(wrong.len() as u64);
+    for entry in wrong.iter().take(1) {
+        tracing::warn!(peer.id = %target.peer_id, content.id = %entry.content_id, "a source sent wrong bytes");
+        if let Err(error) =
+            engine.directory.report(entry.content_id, target.peer_id, ReportKind::Corrupt).await
+        {
+            tracing::debug!(%error, "a source could not be reported");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Written {
+    landed: Vec<Landed>,
+    wrong: Vec<Arc<Entry>>,
+    failed: Vec<Arc<Entry>>,
+}
+
+/// Checks files and puts them in their places. Blocks.
+fn write(engine: &Engine, files: Vec<(Wanted, Bytes)>) -> Written {
+    let mut written = Written::default();
+    let mut open: Option<(Option<String>, OwnedFd)> = None;
+    for (file, bytes) in files {
+        let Some(outline) = proof(&file, &bytes) else {
+            written.wrong.push(file.entry);
+            continue;
+        };
+        match write_one(engine, &file, &bytes, &mut open) {
+            Ok((path, name, stamp)) => {
+                written.landed.push(Landed { entry: file.entry, outline, name, path, stamp })
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a small file could not be written");
+                written.failed.push(file.entry);
+            }
+        }
+    }
+    // One sync for all of them; their names are on disk before the store says so.
+    if let Some((_, folder)) = &open
+        && let Err(error) = rustix::fs::syncfs(folder)
+    {
+        tracing::warn!(%error, "small files could not be synced");
+        written.failed.extend(written.landed.drain(..).map(|landed| landed.entry));
+    }
+    written
+}
+
+fn proof(file: &Wanted, bytes: &[u8]) -> Option<Outline> {
+    let layout = Layout::new(file.size).ok()?;
+    let outline = Outline::verify(file.entry.content_id, layout, Vec::new()).ok()?;
+    let mut hasher = PieceHasher::new(layout, 0);
+    hasher.update(bytes);
+    outline.check(0, hasher.finish()).ok().map(|()| outline)
+}
+
+fn write_one(
+    engine: &Engine,
+    file: &Wanted,
+    bytes: &[u8],
+    open: &mut Option<(Option<String>, OwnedFd)>,
+) -> io::Result<(PathBuf, SafeName, FileStamp)> {
+    let name = SafeName::new(&file.entry.name()).map_err(io::Error::other)?;
+    let folder = name.folder().map(str::to_owned);
+    let folder = match open {
+        Some((known, fd)) if *known == folder => fd,
+        _ => &open.insert((folder.clone(), open_folder(&engine.folder, folder.as_deref())?)).1,
+    };
+    let temp = engine.part_path(file.entry.content_id);
+    let mut part = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    part.write_all(bytes)?;
+    let stamp = FileStamp::of(&part.metadata()?);
+    let (_, name) = place_in(folder, &temp, &name, By::Rename)?;
+    Ok((engine.folder.join(name.as_str()), name, stamp))
+}
+
+/// One commit and one announcement for the batch. On a failure, what has to be done otherwise.
+async fn settle(
+    engine: &Engine,
+    target: &Target,
+    landed: Vec<Landed>,
+) -> Result<Vec<Arc<Entry>>, (Failure, Vec<Arc<Entry>>)> {
+    let (mut rows, mut files, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+    for Landed { entry, outline, name, path, stamp } in landed {
+        let Some(seq) = entry.seq() else { continue };
+        let size = outline.layout().size();
+        let source = Source {
+            peer_id: target.peer_id,
+            username: target.username.clone(),
+            path: PeerPath::Direct,
+            bytes: size,
+            rate_bps: 0,
+        };
+        entry.update(|view| {
+            view.name = name.to_string();
+            view.path = Some(path.display().to_string());
+            view.sources = vec![source.clone()];
+        });
+        rows.push(DownloadRow {
+            seq,
+            content_id: entry.content_id,
+            name: name.clone(),
+            named: entry.is_named(),
+            state: Kept::Done,
+            restricted: false,
+            size: Some(size),
+            error: None,
+            path: Some(path.clone()),
+            sources: vec![source],
+        });
+        files.push(NewFile::new(path, name, stamp, Arc::new(outline)));
+        entries.push(entry);
+    }
+    metrics::counter!("trueque_pieces_verified_total").increment(rows.len() as u64);
+    let stored = engine.store.write(move |t| rows.iter().try_for_each(|row| table::set_done(t, row))).await;
+    if let Err(failure) = stored {
+        return Err((failure, entries));
+    }
+    if engine.reshare
+        && let Err(failure) = engine.library.add(files).await
+    {
+        tracing::warn!(error = %failure, "small files could not be shared on");
+    }
+    for entry in &entries {
+        entry.update(|view| {
+            view.verified_bytes = view.size.unwrap_or(0);
+            view.state = DownloadState::Done;
+        });
+        entry.stage().send_replace(Stage::Over(Failure::unavailable("the download has ended")));
+    }
+    Ok(entries)
+}

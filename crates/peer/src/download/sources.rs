@@ -1,0 +1,236 @@
+//! [`Sources`]: the holders that one download knows, what they brought, and the tasks that follow them.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use content::{ContentId, Layout, Outline, PieceSet};
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use wire::{
+    PeerId, proto,
+    rest::{
+        directory::{Holder, Located, PeerItem},
+        pclient::{PeerPath, Source},
+    },
+};
+
+use super::engine::Engine;
+use crate::{
+    Failure,
+    link::{LinkError, SILENCE_TIMEOUT, Target, link_error},
+    meter::Meter,
+};
+
+/// More holders of one file are not asked: they would not make it faster.
+const MAX_SOURCES: usize = 32;
+
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    known: BTreeMap<PeerId, Known>,
+    /// What was brought before the process was last started.
+    earlier: Vec<Source>,
+}
+
+#[derive(Debug)]
+struct Known {
+    target: Target,
+    online: bool,
+    last_seen: Timestamp,
+    meter: Meter,
+    watched: bool,
+}
+
+/// What a watcher says of a source.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) source: PeerId,
+    pub(super) pieces: PieceSet,
+    /// Others who fetch the same from it.
+    pub(super) receivers: Vec<PeerId>,
+}
+
+/// What a look at the directory changed for one source.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) peer: PeerId,
+    /// All pieces, where the directory says that it has them all.
+    pub(super) pieces: Option<PieceSet>,
+    /// It was heard of since we last looked.
+    pub(super) fresh: bool,
+    pub(super) online: bool,
+}
+
+impl Sources {
+    pub(super) fn restored(earlier: Vec<Source>) -> Self {
+        Self { known: BTreeMap::new(), earlier }
+    }
+
+    /// Takes in what the directory says of the holders.
+    pub(super) fn located(&mut self, located: &Located, layout: Layout, own: PeerId) -> Vec<News> {
+        let holders = located.holders.iter().filter(|holder| holder.peer_id != own);
+        holders.filter_map(|holder| self.heard(holder, layout)).collect()
+    }
+
+    fn heard(&mut self, holder: &Holder, layout: Layout) -> Option<News> {
+        let peer = holder.peer_id;
+        if !self.known.contains_key(&peer) && (self.known.len() >= MAX_SOURCES || !holder.online) {
+            return None;
+        }
+        let target =
+            Target { peer_id: peer, username: holder.username.clone(), endpoints: holder.endpoints.clone() };
+        let whole = holder.pieces_held >= layout.count();
+        let known =
+            self.known.entry(peer).or_insert_with(|| Known::new(target.clone(), Timestamp::UNIX_EPOCH));
+        let fresh =
+            holder.online && (holder.last_seen > known.last_seen || !known.online || target != known.target);
+        known.last_seen = holder.last_seen;
+        known.online = holder.online;
+        known.target = target;
+        Some(News {
+            peer,
+            pieces: whole.then(|| PieceSet::full(layout.count())),
+            fresh,
+            online: holder.online,
+        })
+    }
+
+    /// Adds a receiver that another source told of, when the directory has said who it is.
+    pub(super) fn met(&mut self, peer: &PeerItem) {
+        if self.known.len() < MAX_SOURCES && peer.online {
+            let target = Target {
+                peer_id: peer.peer_id,
+                username: peer.username.clone(),
+                endpoints: peer.endpoints.clone(),
+            };
+            self.known.entry(peer.peer_id).or_insert_with(|| Known::new(target, peer.last_seen));
+        }
+    }
+
+    pub(super) fn knows(&self, peer: &PeerId) -> bool {
+        self.known.contains_key(peer)
+    }
+
+    pub(super) fn target(&self, peer: &PeerId) -> Option<&Target> {
+        self.known.get(peer).map(|known| &known.target)
+    }
+
+    pub(super) fn meter(&self, peer: &PeerId) -> Meter {
+        self.known.get(peer).map(|known| known.meter.clone()).unwrap_or_default()
+    }
+
+    /// Those that are online and that nobody follows yet; from now on somebody does.
+    pub(super) fn to_watch(&mut self) -> Vec<Target> {
+        let unwatched = self.known.values_mut().filter(|known| known.online && !known.watched);
+        unwatched
+            .map(|known| {
+                known.watched = true;
+                known.target.clone()
+            })
+            .collect()
+    }
+
+    pub(super) fn watch_ended(&mut self, peer: &PeerId) {
+        if let Some(known) = self.known.get_mut(peer) {
+            known.watched = false;
+        }
+    }
+
+    /// As a user sees them: who brought something or could.
+    pub(super) fn shown(&self, now: Instant, path: impl Fn(&Target, bool) -> PeerPath) -> Vec<Source> {
+        let mut shown: Vec<Source> = self
+            .known
+            .values()
+            .map(|known| Source {
+                peer_id: known.target.peer_id,
+                username: known.target.username.clone(),
+                path: path(&known.target, known.online),
+                bytes: known.meter.total(),
+                rate_bps: known.meter.rate(now),
+            })
+            .collect();
+        for earlier in &self.earlier {
+            match shown.iter_mut().find(|source| source.peer_id == earlier.peer_id) {
+                Some(source) => source.bytes += earlier.bytes,
+                None => shown.push(Source { rate_bps: 0, path: PeerPath::Offline, ..earlier.clone() }),
+            }
+        }
+        shown
+    }
+}
+
+impl Known {
+    fn new(target: Target, last_seen: Timestamp) -> Self {
+        Self { target, online: true, last_seen, meter: Meter::default(), watched: false }
+    }
+}
+
+/// Follows what a source has until it hangs up or the download ends.
+pub(super) async fn watch(
+    engine: Arc<Engine>,
+    target: Target,
+    id: ContentId,
+    count: u32,
+    reports: mpsc::Sender<Report>,
+) -> Result<PeerId, (PeerId, LinkError)> {
+    let peer = target.peer_id;
+    let fail = |error| (peer, error);
+    let link = engine.links.get(&target, 0).await.map_err(fail)?;
+    let mut states = link.watch(id).await.map_err(fail)?;
+    while let Some(state) = states.next().await {
+        let state = state.map_err(|status| fail(link_error(status)))?;
+        // Sets that do not fit the file are a mistake or a lie; either way they are worth nothing.
+        let Ok(pieces) = PieceSet::from_bytes(count, &state.bits) else { continue };
+        if pieces.held() != state.held {
+            continue;
+        }
+        let receivers =
+            state.receivers.iter().filter_map(|id| PeerId::try_from(id.as_ref()).ok()).take(MAX_SOURCES);
+        let report = Report { source: peer, pieces, receivers: receivers.collect() };
+        if reports.send(report).await.is_err() {
+            break;
+        }
+    }
+    Ok(peer)
+}
+
+/// What one holder says of a content, proven.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) outline: Outline,
+    pub(super) restricted: bool,
+}
+
+/// Asks a holder for the proof of a content, page by page. `size` is what the directory says: a holder that says
+/// otherwise is not believed, because a wrong size would make honest bytes look wrong.
+pub(super) async fn describe(
+    engine: &Engine,
+    target: &Target,
+    id: ContentId,
+    size: u64,
+) -> Result<Described, LinkError> {
+    let refuse = |why: String| LinkError::Answered(Failure::invalid(why));
+    let layout = Layout::new(size).map_err(|error| refuse(error.to_string()))?;
+    let wanted = Outline::values_for(layout);
+    let link = engine.links.get(target, 0).await?;
+    let mut values: Vec<[u8; 32]> = Vec::new();
+    loop {
+        let first = u32::try_from(values.len()).unwrap_or(u32::MAX);
+        let asked = tokio::time::timeout(SILENCE_TIMEOUT, link.describe(id, first)).await;
+        let page: proto::Description = asked.map_err(|_| LinkError::Silent)??;
+        if page.size != size {
+            return Err(refuse(format!("it says {} bytes, the directory {size}", page.size)));
+        }
+        let (more, rest) = page.chaining_values.as_chunks::<32>();
+        if !rest.is_empty()
+            || values.len() + more.len() > wanted
+            || (more.is_empty() && values.len() < wanted)
+        {
+            return Err(refuse("its proof has the wrong length".to_owned()));
+        }
+        values.extend_from_slice(more);
+        if values.len() == wanted {
+            let outline = Outline::verify(id, layout, values).map_err(|error| refuse(error.to_string()))?;
+            return Ok(Described { outline, restricted: page.restricted });
+        }
+    }
+}

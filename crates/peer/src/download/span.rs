@@ -1,0 +1,190 @@
+//! One question to one source: neighbouring pieces, checked and written as they come.
+//!
+//! A piece is hashed and written on a blocking thread while the next one arrives; at most two wait to be written, so
+//! a slow disk slows the network down and memory stays bounded.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{sync::mpsc, task::JoinHandle};
+use wire::ErrorCode;
+
+use super::{
+    Part, PieceError,
+    engine::Engine,
+    plan::{Order, Outcome, SpanId},
+};
+use crate::{
+    Failure,
+    link::{Chunks, LinkError, SILENCE_TIMEOUT, Target},
+    meter::Meter,
+};
+
+/// Pieces of one span that are being hashed and written.
+const WRITING: usize = 2;
+
+/// A verified piece, on its way to the plan.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived {
+    pub(super) span: SpanId,
+    pub(super) index: u32,
+}
+
+/// How a span ended, and what is to be done about it.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) span: SpanId,
+    pub(super) source: Target,
+    pub(super) outcome: Outcome,
+    /// What the source said, where it refused.
+    pub(super) refusal: Option<Failure>,
+    /// Our own disk's fault.
+    pub(super) disk: Option<std::io::Error>,
+}
+
+enum Fault {
+    Link(LinkError),
+    Piece(PieceError),
+    /// More bytes than were asked for.
+    TooMuch,
+    Inside(Failure),
+}
+
+pub(super) async fn fetch(
+    engine: Arc<Engine>,
+    part: Arc<Part>,
+    source: Target,
+    meter: Meter,
+    order: Order,
+    arrived: mpsc::Sender<Arrived>,
+) -> Ended {
+    let span = order.span;
+    let fetched = run(&engine, &part, &source, &meter, &order, &arrived).await;
+    let mut ended = Ended { span, source, outcome: Outcome::Done, refusal: None, disk: None };
+    match fetched {
+        Ok(()) => engine.links.succeeded(ended.source.peer_id),
+        Err(Fault::Link(LinkError::Answered(failure))) => {
+            ended.outcome = match failure.code {
+                ErrorCode::RateLimited | ErrorCode::Unavailable => Outcome::Busy,
+                _ => Outcome::Missing,
+            };
+            ended.refusal = Some(failure);
+        }
+        Err(Fault::Link(LinkError::Unreachable(_) | LinkError::Silent)) => {
+            engine.links.failed(ended.source.peer_id);
+            ended.outcome = Outcome::Unreachable;
+        }
+        Err(Fault::Piece(PieceError::Wrong(_)) | Fault::TooMuch) => ended.outcome = Outcome::Corrupt,
+        Err(Fault::Piece(PieceError::Disk(error))) => {
+            ended.outcome = Outcome::Cancelled;
+            ended.disk = Some(error);
+        }
+        Err(Fault::Inside(failure)) => {
+            ended.outcome = Outcome::Busy;
+            ended.refusal = Some(failure);
+        }
+    }
+    ended
+}
+
+async fn run(
+    engine: &Engine,
+    part: &Arc<Part>,
+    source: &Target,
+    meter: &Meter,
+    order: &Order,
+    arrived: &mpsc::Sender<Arrived>,
+) -> Result<(), Fault> {
+    let layout = part.outline().layout();
+    let lane = usize::try_from(order.span).unwrap_or_default();
+    let link = engine.links.get(source, lane).await.map_err(Fault::Link)?;
+    let range = layout.span(&order.pieces);
+    let mut chunks = link.fetch(part.outline().id(), range).await.map_err(Fault::Link)?;
+
+    let mut writing: VecDeque<(u32, JoinHandle<Result<bool, PieceError>>)> = VecDeque::new();
+    let mut piece = Gathering::new(&order.pieces, layout.len(order.pieces.start));
+    while let Some(bytes) = next(&mut chunks).await? {
+        engine.throttle.take(bytes.len() as u64).await;
+        engine.meter.add(bytes.len() as u64);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if piece.index >= order.pieces.end {
+                return Err(Fault::TooMuch);
+            }
+            piece.take(&mut rest);
+            if piece.missing == 0 {
+                if writing.len() >= WRITING {
+                    written(&mut writing, order.span, meter, part, arrived).await?;
+                }
+                writing
+                    .push_back((piece.index, write(part, piece.index, std::mem::take(&mut piece.segments))));
+                piece.index += 1;
+                piece.missing = layout.len(piece.index);
+            }
+        }
+    }
+    // An empty file is one piece of no bytes.
+    if layout.is_empty() && piece.index == 0 {
+        writing.push_back((0, write(part, 0, Vec::new())));
+        piece.index = 1;
+    }
+    while !writing.is_empty() {
+        written(&mut writing, order.span, meter, part, arrived).await?;
+    }
+    if piece.index < order.pieces.end {
+        let failure = Failure::unavailable("the answer was shorter than what was asked for");
+        return Err(Fault::Link(LinkError::Answered(failure)));
+    }
+    Ok(())
+}
+
+/// The portions of the piece that is arriving.
+struct Gathering {
+    index: u32,
+    missing: u64,
+    segments: Vec<Bytes>,
+}
+
+impl Gathering {
+    fn new(pieces: &Range<u32>, length: u64) -> Self {
+        Self { index: pieces.start, missing: length, segments: Vec::new() }
+    }
+
+    fn take(&mut self, rest: &mut Bytes) {
+        let some = rest.len().min(usize::try_from(self.missing).unwrap_or(usize::MAX));
+        self.segments.push(rest.split_to(some));
+        self.missing -= some as u64;
+    }
+}
+
+async fn next(chunks: &mut Chunks) -> Result<Option<Bytes>, Fault> {
+    match tokio::time::timeout(SILENCE_TIMEOUT, chunks.next()).await {
+        Err(_) => Err(Fault::Link(LinkError::Silent)),
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
+        Ok(Some(Err(error))) => Err(Fault::Link(error)),
+    }
+}
+
+fn write(part: &Arc<Part>, index: u32, segments: Vec<Bytes>) -> JoinHandle<Result<bool, PieceError>> {
+    let part = part.clone();
+    tokio::task::spawn_blocking(move || part.take(index, &segments))
+}
+
+/// Waits for the oldest piece and tells the plan.
+async fn written(
+    writing: &mut VecDeque<(u32, JoinHandle<Result<bool, PieceError>>)>,
+    span: SpanId,
+    meter: &Meter,
+    part: &Part,
+    arrived: &mpsc::Sender<Arrived>,
+) -> Result<(), Fault> {
+    let Some((index, handle)) = writing.pop_front() else { return Ok(()) };
+    let new = handle.await.map_err(|error| Fault::Inside(Failure::internal(error)))?.map_err(Fault::Piece)?;
+    if new {
+        meter.add(part.outline().layout().len(index));
+        metrics::counter!("trueque_pieces_verified_total").increment(1);
+    }
+    let _the_job_is_gone = arrived.send(Arrived { span, index }).await;
+    Ok(())
+}
