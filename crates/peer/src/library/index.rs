@@ -62,8 +62,11 @@ impl Index {
         self.at(path).into_iter().chain(self.by_path.range::<PathKey, _>(range).map(|(_, entry)| entry))
     }
 
-    pub(super) fn with_stamp(&self, stamp: &FileStamp) -> Option<&Arc<SharedEntry>> {
-        self.by_inode.get(&stamp.inode)?.iter().find(|entry| entry.stamp == *stamp)
+    pub(super) fn with_stamp<'a>(
+        &'a self,
+        stamp: &'a FileStamp,
+    ) -> impl Iterator<Item = &'a Arc<SharedEntry>> {
+        self.by_inode.get(&stamp.inode).into_iter().flatten().filter(|entry| entry.stamp == *stamp)
     }
 
     pub(super) fn page(

@@ -114,7 +114,12 @@ impl Library {
 
     /// An entry whose file had this stamp: the same file under the name it had, or has too.
     pub fn by_stamp(&self, stamp: &FileStamp) -> Option<Arc<SharedEntry>> {
-        self.inner.index.read().with_stamp(stamp).cloned()
+        self.inner.index.read().with_stamp(stamp).next().cloned()
+    }
+
+    /// Every entry whose file had this stamp: all the names of one file.
+    pub fn all_with_stamp(&self, stamp: &FileStamp) -> Vec<Arc<SharedEntry>> {
+        self.inner.index.read().with_stamp(stamp).cloned().collect()
     }
 
     /// Up to `limit` entries in order of (name, content id), after the one given; with `q`, those whose name has it,

@@ -166,8 +166,14 @@ impl<'a> Pass<'a> {
                 return;
             }
         }
-        if entry.is_some() {
+        if let Some(entry) = entry {
             self.gone.push(path.to_owned());
+            // A write is told for the name it was made by alone; other names of the same file have it too.
+            for link in self.inner.library.all_with_stamp(&entry.stamp) {
+                if link.path != path {
+                    self.inner.quiet.touch(&link.path, AFTER_MOVE);
+                }
+            }
         }
         if let Some(wait) = self.still_fresh(&stamp) {
             return self.inner.quiet.touch(path, wait);

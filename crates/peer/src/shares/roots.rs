@@ -16,7 +16,7 @@ const OURS: &[u8] = b".trueque";
 
 #[derive(Debug)]
 pub(super) struct Roots {
-    /// Canonical, none beneath another.
+    /// Canonical, none beneath another, in the order of the setting.
     pub(super) shared: Vec<PathBuf>,
     /// Canonical.
     pub(super) downloads: PathBuf,
@@ -46,12 +46,15 @@ impl Roots {
                 )
             })
         };
-        let mut all = shared.iter().map(|path| real(path)).collect::<Result<Vec<_>, _>>()?;
-        all.sort();
-        all.dedup();
-        // A folder within another is scanned with it; its files have their names from the outer one.
-        let nested = |path: &Path| all.iter().any(|other| other != path && path.starts_with(other));
-        let shared = all.iter().filter(|path| !nested(path)).cloned().collect();
+        let all = shared.iter().map(|path| real(path)).collect::<Result<Vec<_>, _>>()?;
+        let mut shared: Vec<PathBuf> = Vec::with_capacity(all.len());
+        for path in &all {
+            // A folder within another is scanned with it; its files have their names from the outer one.
+            let nested = all.iter().any(|other| other != path && path.starts_with(other));
+            if !nested && !shared.contains(path) {
+                shared.push(path.clone());
+            }
+        }
         Ok(Self { shared, downloads: real(downloads)? })
     }
 
