@@ -393,6 +393,23 @@ mod tests {
     }
 
     #[test]
+    fn the_example_has_every_setting_and_its_default() {
+        let example = include_str!("../../../.env.example");
+        let value = |name: &str| example.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        for (arg, name) in Named::of(Cli::command()).0 {
+            let default = arg.get_default_values().first().map_or("", |default| default.to_str().unwrap());
+            assert_eq!(value(&name), Some(default), "{name}");
+        }
+        for secret in SECRETS {
+            assert_eq!(value(secret), Some(""), "{secret}");
+        }
+        // And the whole of it is taken as it is.
+        let lines =
+            example.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        assert!(read(&[], &lines.collect::<Vec<_>>()).is_ok());
+    }
+
+    #[test]
     fn lists_and_words() {
         let environment = [
             ("PEER_DIRECTORY", "http://127.0.0.1:1/,https://d.example.org/base/"),

@@ -13,6 +13,7 @@
 //!
 //! Doors (`pclient`, `pserver`) translate and call; they decide nothing about the business.
 
+pub mod app;
 pub mod config;
 pub mod directory_link;
 pub mod download;

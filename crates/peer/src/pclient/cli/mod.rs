@@ -10,6 +10,8 @@ mod lists;
 mod login;
 mod screen;
 mod share;
+#[cfg(test)]
+mod tests;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -24,7 +24,7 @@ pub(super) async fn ready(State(pclient): State<Pclient>, _: NoQuery) -> Result<
 /// `GET /metrics`.
 pub(super) async fn metrics(State(pclient): State<Pclient>, _: NoQuery) -> Text {
     let (files, bytes) = pclient.library.totals();
-    let (down, up) = pclient.downloads.rates();
+    let (down, up) = pclient.rates();
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
     for (name, value) in [
         ("trueque_shared_files", files),

@@ -16,7 +16,7 @@ mod search;
 mod session;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upload;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -39,6 +39,7 @@ use crate::{
     events::Events,
     library::Library,
     link::Links,
+    meter::Meter,
     shares::Shares,
 };
 
@@ -54,6 +55,8 @@ pub struct Pclient {
     pub library: Library,
     pub shares: Shares,
     pub downloads: Downloads,
+    /// Bytes sent to other peers.
+    pub sent: Meter,
     pub links: Links,
     pub events: Events,
     pub about: Arc<About>,
@@ -90,10 +93,7 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/v1/files/{content_id}/holders", get(peers::holders))
         .route("/v1/search", get(search::search))
         .route("/v1/downloads", get(downloads::list).merge(post(downloads::start)))
-        .route(
-            "/v1/downloads/batch",
-            post(downloads::start_many).layer(DefaultBodyLimit::max(BATCH_LIMIT)),
-        )
+        .route("/v1/downloads/batch", post(downloads::start_many).layer(DefaultBodyLimit::max(BATCH_LIMIT)))
         .route("/v1/downloads/{id}", get(downloads::show).merge(delete(downloads::cancel)))
         .route("/v1/downloads/{id}/pause", post(downloads::pause))
         .route("/v1/downloads/{id}/resume", post(downloads::resume))

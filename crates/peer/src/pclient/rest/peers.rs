@@ -13,6 +13,7 @@ use wire::{
 };
 
 use super::{NoQuery, Pclient};
+use crate::link::Target;
 
 /// `GET /v1/files/{content_id}/holders`.
 pub(super) async fn holders(
@@ -22,7 +23,12 @@ pub(super) async fn holders(
 ) -> Result<Json<Page<HolderWithPath>>, Problem> {
     let located = pclient.directory.locate(id).await?;
     let with_path = |holder: wire::rest::directory::Holder| {
-        let path = pclient.links.path(holder.peer_id, holder.online);
+        let target = Target {
+            peer_id: holder.peer_id,
+            username: holder.username.clone(),
+            endpoints: holder.endpoints.clone(),
+        };
+        let path = pclient.links.path(&target, holder.online);
         HolderWithPath { holder, path }
     };
     // All of them: there is no next page.
@@ -62,7 +68,12 @@ pub(super) async fn files(
 
 impl Pclient {
     fn with_path(&self, peer: wire::rest::directory::PeerItem) -> PeerWithPath {
-        let path = self.links.path(peer.peer_id, peer.online);
+        let target = Target {
+            peer_id: peer.peer_id,
+            username: peer.username.clone(),
+            endpoints: peer.endpoints.clone(),
+        };
+        let path = self.links.path(&target, peer.online);
         PeerWithPath { peer, path }
     }
 }

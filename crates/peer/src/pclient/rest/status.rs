@@ -1,5 +1,7 @@
 //! `GET /v1/status`: how the peer stands, in one look.
 
+use std::time::Instant;
+
 use axum::{Json, extract::State};
 use wire::rest::pclient::{
     DirectoryStatus, PserverStatus, RelayStatus, SharedStatus, Status, TransferStatus,
@@ -13,12 +15,17 @@ pub(super) async fn show(State(pclient): State<Pclient>, _: NoQuery) -> Json<Sta
 }
 
 impl Pclient {
+    /// Bytes per second that come in and go out now.
+    pub(super) fn rates(&self) -> (u64, u64) {
+        (self.downloads.received_rate(), self.sent.rate(Instant::now()))
+    }
+
     /// How the peer stands now.
     pub fn status(&self) -> Status {
         let link = self.session.status();
         let (files, bytes) = self.library.totals();
         let (hashing_files, hashing_bytes) = self.shares.progress();
-        let (down_bps, up_bps) = self.downloads.rates();
+        let (down_bps, up_bps) = self.rates();
         let announced = hashing_files == 0 && self.held.is_settled(*self.library.changes().borrow());
         let error = match link.state {
             LinkState::Connected => None,

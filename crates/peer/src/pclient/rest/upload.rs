@@ -68,8 +68,13 @@ struct Temp {
 impl Temp {
     async fn create(folder: &Path) -> Result<Self, Problem> {
         let path = folder.join(format!(".trueque-upload-{:032x}", rand::random::<u128>()));
-        let file = File::create_new(&path).await.map_err(|error| Failure::storage(&error))?;
-        Ok(Self { path: Some(path), file })
+        // The blocking thread makes the whole guard: a request that is dropped meanwhile drops it there.
+        let create = move || {
+            let file = std::fs::File::create_new(&path)?;
+            Ok::<_, std::io::Error>(Self { path: Some(path), file: File::from_std(file) })
+        };
+        let created = tokio::task::spawn_blocking(create).await.map_err(Problem::internal)?;
+        Ok(created.map_err(|error| Failure::storage(&error))?)
     }
 
     async fn fill(mut self, mut field: Field<'_>) -> Result<Self, Problem> {

@@ -1,0 +1,53 @@
+//! The program `peer`: settings, then either a question to the peer that runs here, or the peer itself.
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Context;
+use daemon::{Clock, Lifecycle, logging, metrics, settings};
+use peer::{
+    app::{App, Doors},
+    config::{Cli, Settings},
+    pclient::cli,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    start().unwrap_or_else(|error| {
+        let _nobody_reads = writeln!(std::io::stderr(), "peer: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start() -> anyhow::Result<ExitCode> {
+    settings::load_dotenv()?;
+    let Cli { settings, command } = match Cli::from_process() {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Some(command) => Ok(runtime.block_on(cli::run(command, &settings))),
+        None => {
+            logging::init(settings.log_format, &settings.log_filter).context("RUST_LOG")?;
+            metrics::init()?;
+            runtime.block_on(serve(settings))
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+    let lifecycle = Lifecycle::new();
+    let doors = Doors::open(&settings).await?;
+    let app = App::start(&settings, doors, Clock::system(), &lifecycle).await?;
+    // Whoever started this reads the lines to learn the ports, so they go out at once.
+    let mut out = std::io::stdout();
+    if let Some(address) = app.pserver_listen {
+        writeln!(out, "pserver listening on {address}")?;
+    }
+    writeln!(out, "pclient listening on http://{}", app.pclient_listen)?;
+    out.flush()?;
+    drop(app);
+    Ok(lifecycle.run().await?)
+}
