@@ -3,10 +3,10 @@
 //!
 //! Secrets (database, broker, admin token) come from the environment alone: a flag shows in every process list.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use daemon::logging::LogFormat;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
@@ -37,10 +37,20 @@ pub struct Config {
     #[arg(long, env = "DIRECTORY_LISTEN", value_name = "DIRECTORY_LISTEN", default_value = "127.0.0.1:3000")]
     pub listen: SocketAddr,
     /// The folder of the SQLite file and the CA key.
-    #[arg(long, env = "DIRECTORY_DATA_DIR", value_name = "DIRECTORY_DATA_DIR", default_value = "./data/directory")]
+    #[arg(
+        long,
+        env = "DIRECTORY_DATA_DIR",
+        value_name = "DIRECTORY_DATA_DIR",
+        default_value = "./data/directory"
+    )]
     pub data_dir: PathBuf,
     /// Who may create an account.
-    #[arg(long, env = "DIRECTORY_REGISTRATION", value_name = "DIRECTORY_REGISTRATION", default_value = "open")]
+    #[arg(
+        long,
+        env = "DIRECTORY_REGISTRATION",
+        value_name = "DIRECTORY_REGISTRATION",
+        default_value = "open"
+    )]
     pub registration: Registration,
     /// A peer silent for longer is offline; at least 1s.
     #[arg(long, env = "DIRECTORY_LEASE", value_name = "DIRECTORY_LEASE", default_value = "30s", value_parser = lease)]
@@ -69,11 +79,20 @@ impl Config {
     ///
     /// # Errors
     /// A setting that is wrong; the message names it.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads settings")]
     pub fn read() -> anyhow::Result<Self> {
         daemon::settings::load_dotenv()?;
-        let config = Self { amqp_url: secret("DIRECTORY_AMQP_URL")?, admin_token: secret("DIRECTORY_ADMIN_TOKEN")?, ..Self::parse() };
+        let command = without_empty(Self::command(), |name| std::env::var_os(name));
+        let given = Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+        let config = Self {
+            amqp_url: secret("DIRECTORY_AMQP_URL")?,
+            admin_token: secret("DIRECTORY_ADMIN_TOKEN")?,
+            ..given
+        };
         if secret("DIRECTORY_DATABASE_URL")?.is_some() {
-            bail!("DIRECTORY_DATABASE_URL: PostgreSQL is not supported by this build yet; unset it to use SQLite in the data folder");
+            bail!(
+                "DIRECTORY_DATABASE_URL: PostgreSQL is not supported by this build yet; unset it to use SQLite in the data folder"
+            );
         }
         config.validated()
     }
@@ -148,6 +167,15 @@ impl Config {
     }
 }
 
+/// An empty variable, as a line of `.env` may have it, is one that is not set; clap would take it for a value.
+fn without_empty(command: clap::Command, environment: impl Fn(&str) -> Option<OsString>) -> clap::Command {
+    command.mut_args(|arg| {
+        let name = arg.get_env().and_then(|name| name.to_str());
+        let is_empty = name.and_then(&environment).is_some_and(|value| value.is_empty());
+        if is_empty { arg.env(None::<&'static str>) } else { arg }
+    })
+}
+
 fn lease(text: &str) -> Result<Duration, String> {
     let lease = daemon::settings::duration(text)?;
     if lease < leases::SHORTEST {
@@ -159,7 +187,10 @@ fn lease(text: &str) -> Result<Duration, String> {
     Ok(lease)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads settings; these have no flag")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads settings; these have no flag"
+)]
 fn secret(name: &str) -> anyhow::Result<Option<SecretString>> {
     match std::env::var(name) {
         Ok(text) if text.is_empty() => Ok(None),
@@ -195,6 +226,14 @@ mod tests {
             let error = parse(args).unwrap_err();
             assert!(error.contains(named), "{args:?}: {error}");
         }
+    }
+
+    #[test]
+    fn an_empty_variable_is_one_that_is_not_set() {
+        let command = without_empty(Config::command(), |_| Some(OsString::new()));
+        assert!(command.get_arguments().all(|arg| arg.get_env().is_none()));
+        let command = without_empty(Config::command(), |_| Some("x".into()));
+        assert!(command.get_arguments().filter(|arg| arg.get_env().is_some()).count() > 5);
     }
 
     #[test]
