@@ -299,7 +299,7 @@ impl Downloads {
             .write(move |t| {
                 let insert =
                     |(id, name, by_user): &(ContentId, SafeName, bool)| table::insert(t, id, name, *by_user);
-                let seqs: Vec<u64> = named.iter().map(insert).collect::<rusqlite::Result<_>>()?;
+                let seqs: Vec<u64> = named.iter().map(insert).collect::<Result<_, _>>()?;
                 Ok((seqs, named))
             })
             .await?;

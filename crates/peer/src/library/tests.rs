@@ -1,3 +1,5 @@
+//! The library as its users see it: files added, changed, withdrawn, restricted and announced, on a real store.
+
 use std::collections::{BTreeMap, HashMap};
 
 use content::{OutlineBuilder, PIECE_SIZE, PieceHasher};

@@ -1,3 +1,5 @@
+//! Shared folders as their users see them: what appears, changes, moves and goes, with real files and a real watcher.
+
 use std::{
     collections::BTreeSet,
     future::Future,

@@ -1,3 +1,5 @@
+//! The store as its users see it: what was acknowledged is there after a restart, and reads do not wait for writes.
+
 use std::{
     os::unix::fs::PermissionsExt,
     sync::{
