@@ -1,0 +1,23 @@
+//! The promises of the whole network, on real sockets, one file for each theme. One program, so that it is linked
+//! once and its tests run side by side; each test has a network, a runtime and folders of its own.
+
+mod content;
+mod crash;
+mod doors;
+mod files;
+mod lease;
+mod liars;
+mod names;
+mod rest;
+mod small;
+mod swarm;
+mod waiting;
+
+use testnet::sample;
+
+const MIB: usize = 1 << 20;
+
+/// A file of whole mebibytes.
+fn big(seed: u64, mebibytes: usize) -> bytes::Bytes {
+    sample(seed, mebibytes * MIB)
+}
