@@ -13,7 +13,7 @@ esac
 # The accounts of the local network, one for each peer.
 names=(ana beto carla diego elena fabio gema hugo ines juan)
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 fail() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
 build() {
