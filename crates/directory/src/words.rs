@@ -7,7 +7,7 @@
 //!
 //! The index knows *grams*: every run of three and of two neighbouring characters of a word, and its first character.
 //! Grams only nominate: three grams of a name do not say that they stand side by side. So whoever asks the index
-//! checks each nominated name with [`Query::matches`], and a query needs only as many grams as cover its words.
+//! checks each nominated name with [`Query::matches`], and a query asks for a few grams only.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -15,8 +15,9 @@ use unicode_normalization::UnicodeNormalization;
 pub const MAX_QUERY: usize = 512;
 /// Further words of a query are not looked at.
 const MAX_WORDS: usize = 16;
-/// Further grams of a query would narrow the candidates no more than they cost.
-const MAX_GRAMS: usize = 16;
+/// More grams would narrow the candidates less than they cost.
+const MAX_GRAMS_OF_WORD: usize = 3;
+const MAX_GRAMS: usize = 6;
 
 /// The words of a query, folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,18 +48,22 @@ impl Query {
         })
     }
 
-    /// Grams that each matching name has: those that cover the words, the longest words first.
-    pub fn grams(&self) -> Vec<&str> {
-        let mut words: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        let mut grams = Vec::new();
-        for word in words {
-            covering(word, &mut grams);
+    /// A few grams that each matching name has, the rarest first. `frequency` says how common one is.
+    ///
+    /// A common gram has a long list, and reading it costs more than looking at some names too many. So of each word
+    /// only the rarest count, and of those only a few.
+    pub fn grams(&self, frequency: impl Fn(&str) -> u32) -> Vec<&str> {
+        let mut chosen: Vec<(u32, &str)> = Vec::new();
+        for word in &self.0 {
+            let mut of_word: Vec<(u32, &str)> =
+                grams_of_word(word).into_iter().map(|gram| (frequency(gram), gram)).collect();
+            of_word.sort_unstable();
+            chosen.extend(of_word.into_iter().take(MAX_GRAMS_OF_WORD));
         }
-        grams.sort_unstable();
-        grams.dedup();
-        grams.truncate(MAX_GRAMS);
-        grams
+        chosen.sort_unstable();
+        chosen.dedup();
+        chosen.truncate(MAX_GRAMS);
+        chosen.into_iter().map(|(_, gram)| gram).collect()
     }
 }
 
@@ -161,17 +166,14 @@ fn ends(word: &str) -> Vec<usize> {
     word.char_indices().map(|(at, c)| at + c.len_utf8()).collect()
 }
 
-/// Grams of `word` side by side, the last one overlapping.
-fn covering<'a>(word: &'a str, grams: &mut Vec<&'a str>) {
+/// The longest grams of a word of a query.
+fn grams_of_word(word: &str) -> Vec<&str> {
     let ends = ends(word);
     if ends.len() <= 3 {
-        grams.push(word);
-        return;
+        return vec![word];
     }
-    for at in (0..ends.len() - 3).step_by(3).chain([ends.len() - 3]) {
-        let start = if at == 0 { 0 } else { ends[at - 1] };
-        grams.push(&word[start..ends[at + 2]]);
-    }
+    let start = |at: usize| if at == 0 { 0 } else { ends[at - 1] };
+    (0..ends.len() - 2).map(|at| &word[start(at)..ends[at + 2]]).collect()
 }
 
 #[cfg(test)]
@@ -213,8 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn grams_cover_a_word_and_no_more() {
-        assert_eq!(Query::new("holidays go x").grams(), ["ays", "go", "hol", "ida", "x"]);
+    fn the_rarest_grams_are_asked_for() {
+        let frequency = |gram: &str| match gram {
+            "day" => 1,
+            "go" => 2,
+            "hol" => 3,
+            _ => 9,
+        };
+        assert_eq!(Query::new("holidays go x").grams(frequency), ["day", "go", "hol", "ays", "x"]);
     }
 
     proptest! {
@@ -224,7 +232,7 @@ mod tests {
             let query = Query::new(&query);
             let known = grams_of(&name);
             if query.matches(&fold(&name)) {
-                for gram in query.grams() {
+                for gram in query.grams(|_| 0) {
                     prop_assert!(known.iter().any(|g| g == gram), "{gram:?} of {query:?} in {name:?}");
                 }
             }

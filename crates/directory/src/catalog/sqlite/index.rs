@@ -10,11 +10,14 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::frequencies::Frequencies;
 use crate::{catalog::class, words};
 
 /// Variants beyond this many do not get into a document. They are found by their content all the same.
 const INDEXED_VARIANTS: u32 = 64;
 const CONTENT_BITS: u32 = 40;
+/// Merged at once while idle: some milliseconds.
+const TIDY_PAGES: u32 = 128;
 
 /// The gram that every document has.
 pub(super) const ALL: &str = "0all";
@@ -110,7 +113,7 @@ impl Dirty {
         self.0.retain(|content, _| *content < first_new);
     }
 
-    pub(super) fn write(self, conn: &Connection) -> rusqlite::Result<()> {
+    pub(super) fn write(self, conn: &Connection, frequencies: &Frequencies) -> rusqlite::Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -137,10 +140,19 @@ impl Dirty {
                 Some(document) => document,
                 None => read_document(conn, content_of(rank))?,
             };
+            frequencies.document_written(rank, &document);
             insert.execute((rank, document))?;
         }
         Ok(())
     }
+}
+
+/// Merges a few pages of segments of the index, so that searches have fewer to look into. Whether there is more to do.
+pub(super) fn tidy(conn: &Connection) -> rusqlite::Result<bool> {
+    let before = conn.total_changes();
+    conn.prepare_cached("INSERT INTO docs(docs, rank) VALUES ('merge', ?1)")?.execute([TIDY_PAGES])?;
+    // FTS5 counts one change where there was nothing to merge.
+    Ok(conn.total_changes() - before >= 2)
 }
 
 fn read_document(conn: &Connection, content: i64) -> rusqlite::Result<String> {

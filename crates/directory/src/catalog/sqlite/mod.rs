@@ -5,6 +5,7 @@
 
 mod accounts;
 mod delta;
+mod frequencies;
 mod index;
 mod locate;
 mod peers;
@@ -12,6 +13,8 @@ mod reader;
 mod roster;
 mod schema;
 mod search;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{path::Path, sync::Arc, sync::atomic::Ordering::Relaxed};
@@ -24,7 +27,12 @@ use wire::{
     rest::directory::{CatalogDelta, LocateReply, Located, PeerFile, PeerItem, ReportKind, SearchItem},
 };
 
-use self::{reader::Reader, roster::Roster, writer::Writer};
+use self::{
+    frequencies::Frequencies,
+    reader::Reader,
+    roster::Roster,
+    writer::{Shared, Writer},
+};
 use super::{
     Account, Answer, Catalog, CatalogError, FilesCursor, Items, Login, Search, SearchCursor, Session,
 };
@@ -34,7 +42,7 @@ use crate::{leases, secrets::Digest256};
 #[derive(Debug)]
 pub struct SqliteCatalog {
     reader: Reader,
-    roster: Arc<Roster>,
+    shared: Arc<Shared>,
     writer: Writer,
 }
 
@@ -47,15 +55,15 @@ impl SqliteCatalog {
         let path = folder.join("catalog.sqlite");
         let opened = || -> anyhow::Result<Self> {
             let conn = schema::open_writer(&path)?;
-            let roster = Arc::new(Roster::load(&conn)?);
-            let writer = Writer::start(conn, roster.clone())?;
-            Ok(Self { reader: Reader::new(path.clone()), roster, writer })
+            let shared = Arc::new(Shared { roster: Roster::load(&conn)?, frequencies: Frequencies::sample(&conn)? });
+            let writer = Writer::start(conn, shared.clone())?;
+            Ok(Self { reader: Reader::new(path.clone()), shared, writer })
         };
         opened().with_context(|| format!("the catalog {} cannot be opened", path.display()))
     }
 
     fn row(&self, peer: PeerId) -> Result<i64, CatalogError> {
-        self.roster.peer(peer).map(|entry| entry.row).ok_or(CatalogError::NotFound("the peer"))
+        self.shared.roster.peer(peer).map(|entry| entry.row).ok_or(CatalogError::NotFound("the peer"))
     }
 }
 
@@ -111,6 +119,7 @@ impl Catalog for SqliteCatalog {
     fn session<'a>(&'a self, token: &'a Digest256, now: i64) -> Answer<'a, Option<Session>> {
         let open = |entry: &Arc<roster::Entry>| leases::session_open(entry.last_seen.load(Relaxed), now);
         let session = self
+            .shared
             .roster
             .token(token)
             .filter(open)
@@ -141,11 +150,11 @@ impl Catalog for SqliteCatalog {
     }
 
     fn locate<'a>(&'a self, id: &'a ContentId, viewer: &'a Username, now: i64) -> Answer<'a, Option<Located>> {
-        ready(self.reader.read(|conn| locate::locate(conn, &self.roster, id, viewer, now)))
+        ready(self.reader.read(|conn| locate::locate(conn, &self.shared.roster, id, viewer, now)))
     }
 
     fn locate_many<'a>(&'a self, ids: &'a [ContentId], viewer: &'a Username, now: i64) -> Answer<'a, LocateReply> {
-        ready(self.reader.read(|conn| locate::locate_many(conn, &self.roster, ids, viewer, now)))
+        ready(self.reader.read(|conn| locate::locate_many(conn, &self.shared.roster, ids, viewer, now)))
     }
 
     fn search<'a>(
@@ -154,7 +163,7 @@ impl Catalog for SqliteCatalog {
         viewer: &'a Username,
         now: i64,
     ) -> Answer<'a, Items<SearchItem, SearchCursor>> {
-        ready(self.reader.read(|conn| search::search(conn, &self.roster, search, viewer, now)))
+        ready(self.reader.read(|conn| search::search(conn, &self.shared, search, viewer, now)))
     }
 
     fn peers<'a>(
@@ -165,7 +174,7 @@ impl Catalog for SqliteCatalog {
         now: i64,
     ) -> Answer<'a, Items<PeerItem, PeerId>> {
         ready(self.reader.read(|conn| {
-            let mut found = self.roster.after(after, limit + 1);
+            let mut found = self.shared.roster.after(after, limit + 1);
             let more = found.len() > limit;
             found.truncate(limit);
             let items: Vec<PeerItem> =
@@ -176,7 +185,7 @@ impl Catalog for SqliteCatalog {
     }
 
     fn peer<'a>(&'a self, peer: PeerId, viewer: &'a Username, now: i64) -> Answer<'a, Option<PeerItem>> {
-        let Some(entry) = self.roster.peer(peer) else { return ready(Ok(None)) };
+        let Some(entry) = self.shared.roster.peer(peer) else { return ready(Ok(None)) };
         ready(self.reader.read(|conn| peers::item(conn, &entry, viewer, now)).map(Some))
     }
 
@@ -187,7 +196,7 @@ impl Catalog for SqliteCatalog {
         limit: usize,
         viewer: &'a Username,
     ) -> Answer<'a, Items<PeerFile, FilesCursor>> {
-        let Some(entry) = self.roster.peer(peer) else { return ready(Err(CatalogError::NotFound("the peer"))) };
+        let Some(entry) = self.shared.roster.peer(peer) else { return ready(Err(CatalogError::NotFound("the peer"))) };
         ready(self.reader.read(|conn| peers::files(conn, &entry, after, limit, viewer)))
     }
 

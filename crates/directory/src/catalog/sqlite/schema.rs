@@ -10,7 +10,7 @@
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 const VERSION: i64 = 1;
 
@@ -50,12 +50,13 @@ CREATE TABLE reports (
 ) STRICT, WITHOUT ROWID;
 CREATE VIRTUAL TABLE docs USING fts5(grams, content='', contentless_delete=1, detail=none, tokenize='ascii');
 INSERT INTO docs(docs, rank) VALUES ('hashsize', 33554432);
+INSERT INTO docs(docs, rank) VALUES ('usermerge', 2);
 ";
 
 /// The connection of the writer; makes the tables where there are none.
 pub(super) fn open_writer(path: &Path) -> anyhow::Result<Connection> {
     let conn = Connection::open(path)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    set_up(&conn, 64)?;
     conn.busy_timeout(Duration::from_secs(5))?;
     conn.pragma_update_and_check(None, "journal_mode", "wal", |row| {
         let mode: String = row.get(0)?;
@@ -79,9 +80,16 @@ pub(super) fn open_writer(path: &Path) -> anyhow::Result<Connection> {
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.set_prepared_statement_cache_capacity(32);
+    set_up(&conn, 32)?;
     conn.busy_timeout(Duration::from_secs(1))?;
     conn.pragma_update(None, "mmap_size", 4_i64 << 30)?;
     conn.pragma_update(None, "cache_size", -32_768)?;
     Ok(conn)
+}
+
+fn set_up(conn: &Connection, statements: usize) -> rusqlite::Result<()> {
+    conn.set_prepared_statement_cache_capacity(statements);
+    // Otherwise a bound value may change the plan, and SQLite parses the statement again at every call.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }

@@ -14,9 +14,11 @@ use wire::{Username, rest::directory::SearchItem};
 
 use super::{
     delta::signed,
+    frequencies::Frequencies,
     index::{self, content_of, rank},
     peers,
     roster::Roster,
+    writer::Shared,
 };
 use crate::{
     catalog::{Items, Search, SearchCursor},
@@ -33,11 +35,12 @@ const LOOK: u32 = 4;
 
 pub(super) fn search(
     conn: &Connection,
-    roster: &Roster,
+    shared: &Shared,
     search: &Search,
     viewer: &Username,
     now: i64,
 ) -> rusqlite::Result<Items<SearchItem, SearchCursor>> {
+    let roster = &shared.roster;
     let mut page = Page::new(conn, roster, search, viewer, now)?;
     if search.words.as_ref().is_some_and(words::Query::is_empty) {
         return Ok(page.done);
@@ -53,7 +56,7 @@ pub(super) fn search(
         return Ok(page.done);
     }
     let mut statement = conn.prepare_cached("SELECT rowid FROM docs WHERE docs MATCH ?1 AND rowid > ?2 ORDER BY rowid")?;
-    let mut rows = statement.query(params![expression(search), search.after.unwrap_or(0)])?;
+    let mut rows = statement.query(params![expression(search, &shared.frequencies), search.after.unwrap_or(0)])?;
     while let Some(row) = rows.next()? {
         if !page.take(row.get(0)?)? {
             break;
@@ -63,10 +66,10 @@ pub(super) fn search(
 }
 
 /// What a document must have, in FTS5's words. Grams hold no quote, so nothing in them is an operator.
-fn expression(search: &Search) -> String {
+fn expression(search: &Search, frequencies: &Frequencies) -> String {
     let mut all: Vec<String> = Vec::new();
     if let Some(words) = &search.words {
-        all.extend(words.grams().into_iter().map(|gram| format!("\"{gram}\"")));
+        all.extend(words.grams(|gram| frequencies.of(gram)).into_iter().map(|gram| format!("\"{gram}\"")));
     }
     if let Some(media_type) = &search.media_type {
         all.push(format!("\"{}\"", index::media_gram(media_type)));

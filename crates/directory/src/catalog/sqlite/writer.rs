@@ -5,14 +5,18 @@
 //! all are answered that they failed, and nothing of them is there. The queue is bounded by jobs and by entries; beyond
 //! that, callers are told at once to come back.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
-    index::Dirty,
+    frequencies::Frequencies,
+    index::{self, Dirty},
     roster::{Effect, Roster},
 };
 use crate::catalog::CatalogError;
@@ -23,6 +27,17 @@ const MAX_WAITING: usize = 400_000;
 /// Entries after which a group is closed, so that the first of it does not wait too long.
 const GROUP_ENTRIES: u32 = 20_000;
 const GROUP_JOBS: usize = 1_024;
+
+/// Without work for so long, the thread tidies the index, a little at a time.
+const TIDY_AFTER: Duration = Duration::from_millis(20);
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// What the writer keeps up to date for the readers.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) roster: Roster,
+    pub(super) frequencies: Frequencies,
+}
 
 /// Why a job did not do it.
 #[derive(Debug)]
@@ -63,18 +78,18 @@ struct Job {
 /// The door to the thread. Dropping it lets the thread finish what waits, and waits for it.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Mutex<Option<mpsc::SyncSender<Job>>>,
     places: Arc<Semaphore>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection, roster: Arc<Roster>) -> anyhow::Result<Self> {
-        let (sender, receiver) = mpsc::channel(MAX_JOBS);
+    pub(super) fn start(conn: Connection, shared: Arc<Shared>) -> anyhow::Result<Self> {
+        let (sender, receiver) = mpsc::sync_channel(MAX_JOBS);
         let next: i64 = conn.query_row("SELECT ifnull(max(id), 0) + 1 FROM contents", [], |row| row.get(0))?;
         let thread = std::thread::Builder::new()
             .name("catalog-writer".to_owned())
-            .spawn(move || write_groups(&conn, receiver, &roster, next))?;
+            .spawn(move || write_groups(&conn, &receiver, &shared, next))?;
         Ok(Self {
             jobs: Mutex::new(Some(sender)),
             places: Arc::new(Semaphore::new(MAX_WAITING)),
@@ -84,7 +99,7 @@ impl Writer {
 
     /// Whether the thread lives.
     pub(super) fn alive(&self) -> bool {
-        self.jobs.lock().as_ref().is_some_and(|jobs| !jobs.is_closed())
+        self.thread.lock().as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Queues a job that writes about `weight` entries. The future is ready after the commit; dropping it does not take
@@ -121,8 +136,8 @@ impl Writer {
             None => return Err(ended()),
         };
         sent.map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => busy(),
-            mpsc::error::TrySendError::Closed(_) => ended(),
+            mpsc::TrySendError::Full(_) => busy(),
+            mpsc::TrySendError::Disconnected(_) => ended(),
         })?;
         receiver.await.unwrap_or_else(|_| Err(ended()))
     }
@@ -137,13 +152,25 @@ impl Drop for Writer {
     }
 }
 
-fn write_groups(conn: &Connection, mut jobs: mpsc::Receiver<Job>, roster: &Roster, mut next_content: i64) {
-    while let Some(first) = jobs.blocking_recv() {
+fn write_groups(conn: &Connection, jobs: &mpsc::Receiver<Job>, shared: &Shared, mut next_content: i64) {
+    let mut untidy = true;
+    loop {
+        let first = match jobs.recv_timeout(if untidy { TIDY_AFTER } else { FOR_EVER }) {
+            Ok(first) => first,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                untidy = untidy && index::tidy(conn).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the search index could not be tidied");
+                    false
+                });
+                continue;
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        };
+        untidy = true;
         let mut replies = Vec::new();
-        let outcome = write_group(conn, first, &mut jobs, &mut next_content, &mut replies);
-        let lost = match outcome {
+        let lost = match write_group(conn, first, jobs, shared, &mut next_content, &mut replies) {
             Ok(effects) => {
-                roster.apply(effects);
+                shared.roster.apply(effects);
                 None
             }
             Err(error) => {
@@ -156,7 +183,8 @@ fn write_groups(conn: &Connection, mut jobs: mpsc::Receiver<Job>, roster: &Roste
                 Some(failure(&error))
             }
         };
-        metrics::histogram!("directory_group_jobs").record(u32::try_from(replies.len()).unwrap_or(u32::MAX));
+        metrics::counter!("directory_groups_total").increment(1);
+        metrics::counter!("directory_group_jobs_total").increment(replies.len() as u64);
         for reply in replies {
             reply(lost.clone());
         }
@@ -166,7 +194,8 @@ fn write_groups(conn: &Connection, mut jobs: mpsc::Receiver<Job>, roster: &Roste
 fn write_group(
     conn: &Connection,
     first: Job,
-    jobs: &mut mpsc::Receiver<Job>,
+    jobs: &mpsc::Receiver<Job>,
+    shared: &Shared,
     next_content: &mut i64,
     replies: &mut Vec<Reply>,
 ) -> rusqlite::Result<Vec<Effect>> {
@@ -186,7 +215,7 @@ fn write_group(
         let open = weight < GROUP_ENTRIES && replies.len() < GROUP_JOBS;
         next = if open { jobs.try_recv().ok() } else { None };
     }
-    tx.dirty.write(conn)?;
+    tx.dirty.write(conn, &shared.frequencies)?;
     conn.execute_batch("COMMIT")?;
     Ok(tx.effects)
 }
