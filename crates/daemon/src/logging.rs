@@ -1,5 +1,7 @@
 //! Logs: to stderr, as text for people or JSON for machines. `RUST_LOG` filters.
 
+use std::io::IsTerminal;
+
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -16,8 +18,9 @@ pub enum LogFormat {
 /// Where `filter` is not a filter.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::try_new(filter)?;
+    let colours = std::io::stderr().is_terminal();
     let layer = match format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
     };
     let _already_set = tracing_subscriber::registry().with(filter).with(layer).try_init();

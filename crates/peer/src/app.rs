@@ -6,6 +6,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -92,10 +93,10 @@ impl App {
         let tls = NetworkTls::new(identity.clone());
         let store = Store::open(&settings.data_dir.join("peer.db")).context("PEER_DATA_DIR: the store")?;
         let library = Library::open(store.clone(), clock.clone()).await?;
-        let folders = shares::Settings {
-            folders: settings.share_dirs.clone(),
-            download_dir: settings.download_dir.clone(),
-        };
+        let download_dir = absolute(&settings.download_dir)
+            .with_context(|| format!("PEER_DOWNLOAD_DIR: {}", settings.download_dir.display()))?;
+        let folders =
+            shares::Settings { folders: settings.share_dirs.clone(), download_dir: download_dir.clone() };
         let shares = Shares::start(&folders, library.clone(), clock.clone(), lifecycle)?;
 
         // The way to the directory.
@@ -135,7 +136,7 @@ impl App {
                 parts,
                 store,
                 download_limit: Throttle::new(settings.download_limit.0),
-                download_dir: settings.download_dir.clone(),
+                download_dir,
                 reshare: settings.reshare,
                 own_id,
             },
@@ -209,6 +210,13 @@ async fn logged(serving: impl Future<Output = anyhow::Result<()>>) {
     }
 }
 
+/// The folder, made where it is missing, by the one path that does not depend on where this process stands: what is
+/// found there now must be found again under the same path after a restart.
+fn absolute(folder: &Path) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    folder.canonicalize()
+}
+
 async fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.with_context(|| format!("{setting}: {address} cannot be listened on"))
@@ -264,7 +272,101 @@ fn loopback(v6: bool) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use wire::rest::pclient::Status;
+
     use super::*;
+    use crate::directory_link::fake::FakeDirectory;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Peer {
+        app: App,
+        lifecycle: Lifecycle,
+    }
+
+    impl Peer {
+        async fn start(dir: &Path, directory: &FakeDirectory, user: Option<&str>) -> Self {
+            let mut settings = Settings::defaults();
+            settings.directories = vec![directory.url()];
+            settings.username = user.map(|name| name.parse().unwrap());
+            settings.password = user.map(|_| "correct horse".to_owned().into());
+            settings.pserver_listen = PserverListen::At("127.0.0.1:0".parse().unwrap());
+            settings.pclient_listen = "127.0.0.1:0".parse().unwrap();
+            settings.data_dir = dir.join("data");
+            settings.share_dirs = vec![dir.join("share")];
+            settings.download_dir = dir.join("downloads");
+            let lifecycle = Lifecycle::new();
+            let doors = Doors::open(&settings).await.unwrap();
+            let app = App::start(&settings, doors, Clock::system(), &lifecycle).await.unwrap();
+            Self { app, lifecycle }
+        }
+
+        async fn status(&self) -> Status {
+            let url = format!("http://{}/v1/status", self.app.pclient_listen);
+            let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
+            client.get(url).send().await.unwrap().json().await.unwrap()
+        }
+
+        async fn until(&self, what: impl Fn(&Status) -> bool) -> Status {
+            let looking = async {
+                loop {
+                    let status = self.status().await;
+                    if what(&status) {
+                        return status;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, looking).await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_whole_peer_begins_shares_and_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = FakeDirectory::start().await;
+        std::fs::create_dir_all(dir.path().join("share")).unwrap();
+        std::fs::write(dir.path().join("share/one.txt"), "one").unwrap();
+        let peer = Peer::start(dir.path(), &directory, Some("ana")).await;
+        let all_told = |status: &Status| status.shared.announced && status.shared.files == 1;
+        let status = peer.until(all_told).await;
+        assert_eq!(status.username, Some("ana".parse().unwrap()));
+        assert_eq!(status.pserver.advertise, [peer.app.pserver_listen.unwrap().to_string()]);
+        assert_eq!(directory.known.lock().catalog.len(), 1);
+        peer.lifecycle.finish().await;
+        assert_eq!(peer.lifecycle.failed_task(), None);
+        assert!(directory.known.lock().token.is_none(), "offline at once");
+
+        // The next run knows what it shared, and tells the directory nothing that it knows.
+        let announced = directory.calls("POST /v1/catalog");
+        let peer = Peer::start(dir.path(), &directory, Some("ana")).await;
+        peer.until(all_told).await;
+        assert_eq!(directory.calls("POST /v1/catalog"), announced);
+        peer.lifecycle.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_peer_without_a_directory_is_there_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = FakeDirectory::start().await;
+        directory.go_down().await;
+        let peer = Peer::start(dir.path(), &directory, Some("ana")).await;
+        let status = peer.until(|status| status.directory.error.is_some()).await;
+        assert!(!status.directory.connected);
+        peer.lifecycle.finish().await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_used_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut settings = Settings::defaults();
+        settings.pserver_listen = PserverListen::Off;
+        settings.pclient_listen = taken.local_addr().unwrap();
+        let error = Doors::open(&settings).await.unwrap_err();
+        assert!(error.to_string().starts_with("PCLIENT_LISTEN: "), "{error:#}");
+    }
 
     async fn advertises(listen: &str, advertise: &[&str], directory: &str) -> Vec<String> {
         let mut settings = Settings::defaults();

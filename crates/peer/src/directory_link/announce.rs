@@ -57,7 +57,7 @@ impl Held {
     pub(super) fn renewed(&self, mark: Mark, revision: u64) {
         self.0.send_if_modified(|state| {
             let is_new = state.revision.is_none()
-                || (state.portions == mark.0 && mark.0 % 2 == 0 && state.revision != Some(revision));
+                || (state.portions == mark.0 && mark.0.is_multiple_of(2) && state.revision != Some(revision));
             if is_new {
                 state.revision = Some(revision);
             }

@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use tokio::time::sleep;
 use wire::rest::{
     directory::{SearchItem, SearchQuery},
-    pclient::{Download, DownloadRequest, DownloadState},
+    pclient::{Download, DownloadRequest, DownloadState, DownloadsQuery},
 };
 
 use super::{
@@ -28,6 +28,8 @@ use super::{
 /// A small file is there at once; a large one is not asked after all the time.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
 const LAST_LOOK: Duration = Duration::from_millis(250);
+/// Finished downloads that are looked through.
+const REMEMBERED: usize = 10_000;
 /// Names to choose from.
 const CANDIDATES: usize = 50;
 
@@ -40,12 +42,10 @@ pub(super) async fn get(api: &Api, args: GetArgs, screen: &mut Screen) -> Result
     if let Some(output) = args.output.as_deref().filter(|_| !to_stdout) {
         check_output(output)?;
     }
-    let request = DownloadRequest { content_id: id, name: None };
-    let mut download: Download = api.post("/v1/downloads", &request).await?;
-    if matches!(download.state, DownloadState::Paused | DownloadState::Failed) {
-        download = api.post(&format!("/v1/downloads/{}/resume", download.id), &()).await?;
-    }
-    let download = follow(api, download, screen).await?;
+    let download = match fetched_before(api, id).await? {
+        Some(download) => download,
+        None => follow(api, ask(api, id).await?, screen).await?,
+    };
     match &args.output {
         Some(_) if to_stdout => pour(api, id, screen).await,
         Some(output) => {
@@ -54,6 +54,27 @@ pub(super) async fn get(api: &Api, args: GetArgs, screen: &mut Screen) -> Result
         }
         None => done(&download, download.path.as_deref(), screen),
     }
+}
+
+/// A download of this content that is done, and whose file is still where it was put.
+async fn fetched_before(api: &Api, id: ContentId) -> Result<Option<Download>, Stop> {
+    let query = DownloadsQuery { state: Some(DownloadState::Done), ..DownloadsQuery::default() };
+    let done: Vec<Download> = api.all("/v1/downloads", &query, REMEMBERED).await?;
+    let is_there = |download: &Download| {
+        let found = download.path.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        found.is_some_and(|found| found.is_file() && Some(found.len()) == download.size)
+    };
+    Ok(done.into_iter().find(|download| download.content_id == id && api.is_here() && is_there(download)))
+}
+
+/// Begins the download, or goes on with it.
+async fn ask(api: &Api, id: ContentId) -> Result<Download, Stop> {
+    let request = DownloadRequest { content_id: id, name: None };
+    let download: Download = api.post("/v1/downloads", &request).await?;
+    if !matches!(download.state, DownloadState::Paused | DownloadState::Failed) {
+        return Ok(download);
+    }
+    api.post(&format!("/v1/downloads/{}/resume", download.id), &()).await
 }
 
 fn done(download: &Download, path: Option<&str>, screen: &mut Screen) -> Result<(), Stop> {

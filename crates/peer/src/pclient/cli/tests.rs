@@ -16,7 +16,7 @@ use wire::rest::directory::SearchItem;
 use super::{Exit, dispatch, screen::Screen};
 use crate::{
     config::Cli,
-    pclient::rest::{guard::Guard, tests::Peer},
+    pclient::rest::{guard::Guard, kit::Peer},
 };
 
 /// A peer whose pclient listens.

@@ -10,13 +10,15 @@ mod events;
 mod files;
 pub mod guard;
 mod health;
+#[cfg(test)]
+pub(crate) mod kit;
 mod peers;
 mod range;
 mod search;
 mod session;
 mod status;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod upload;
 
 use std::{net::SocketAddr, sync::Arc};
