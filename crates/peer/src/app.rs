@@ -58,8 +58,10 @@ impl Doors {
     /// Opens the listeners of the settings.
     ///
     /// # Errors
-    /// Where an address cannot be listened on; the message names the setting.
+    /// Where an address cannot be listened on, or a file that the settings name cannot be used, which is found out
+    /// before a socket opens; the message names the setting.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        DirectoryClient::new(&settings.directories, settings.directory_ca.as_deref())?;
         let pserver = match settings.pserver_listen {
             PserverListen::Off => None,
             PserverListen::At(address) => Some(listen(address, "PSERVER_LISTEN").await?),
@@ -366,6 +368,9 @@ mod tests {
         settings.pclient_listen = taken.local_addr().unwrap();
         let error = Doors::open(&settings).await.unwrap_err();
         assert!(error.to_string().starts_with("PCLIENT_LISTEN: "), "{error:#}");
+        settings.directory_ca = Some("/no/such/file".into());
+        let error = Doors::open(&settings).await.unwrap_err();
+        assert!(error.to_string().starts_with("PEER_DIRECTORY_CA: "), "{error:#}");
     }
 
     async fn advertises(listen: &str, advertise: &[&str], directory: &str) -> Vec<String> {

@@ -40,7 +40,9 @@ fn start() -> anyhow::Result<ExitCode> {
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let lifecycle = Lifecycle::new();
     let doors = Doors::open(&settings).await?;
-    let app = App::start(&settings, doors, Clock::system(), &lifecycle).await?;
+    let started = App::start(&settings, doors, Clock::system(), &lifecycle).await;
+    // What had begun when a part failed ends with it, and is not a failure of its own.
+    let app = started.inspect_err(|_| lifecycle.stop())?;
     // Whoever started this reads the lines to learn the ports, so they go out at once.
     let mut out = std::io::stdout();
     if let Some(address) = app.pserver_listen {
