@@ -98,8 +98,12 @@ async fn bench(rows: usize, folder: &std::path::Path, lifecycle: &Lifecycle) -> 
     }
 
     let mut client = Client::connect(address).await?;
-    let many = json!({ "content_ids": ids.iter().step_by((rows / 1000).max(1)).take(1000).collect::<Vec<_>>() }).to_string();
-    let (p50, p99, _) = times(100, &mut client, |_| ("POST", "/v1/files/locate".to_owned(), many.clone()), &tokens[0]).await?;
+    let many =
+        json!({ "content_ids": ids.iter().step_by((rows / 1000).max(1)).take(1000).collect::<Vec<_>>() })
+            .to_string();
+    let (p50, p99, _) =
+        times(100, &mut client, |_| ("POST", "/v1/files/locate".to_owned(), many.clone()), &tokens[0])
+            .await?;
     println!("\n{:<32} {:>10} {:>10} {:>8}", "one request", "p50 ms", "p99 ms", "found");
     println!("  {:<30} {p50:>10.2} {p99:>10.2} {:>8}", "locate 1,000 ids at once", "");
     let mut random = SmallRng::seed_from_u64(7);
@@ -108,12 +112,43 @@ async fn bench(rows: usize, folder: &std::path::Path, lifecycle: &Lifecycle) -> 
     let middle: Vec<String> = names.words[100..1_500].to_vec();
     type Make<'a> = Box<dyn FnMut() -> String + 'a>;
     let kinds: Vec<(&str, Make<'_>)> = vec![
-        ("rare word", Box::new({ let mut pick = pick.clone(); let rare = rare.clone(); move || pick(&rare) })),
-        ("two words", Box::new({ let mut pick = pick.clone(); let middle = middle.clone(); move || format!("{}+{}", pick(&middle), pick(&middle)) })),
-        ("substring", Box::new({ let mut pick = pick.clone(); let middle = middle.clone(); move || { let w = pick(&middle); w[1..w.len().min(6)].to_owned() } })),
+        (
+            "rare word",
+            Box::new({
+                let mut pick = pick.clone();
+                let rare = rare.clone();
+                move || pick(&rare)
+            }),
+        ),
+        (
+            "two words",
+            Box::new({
+                let mut pick = pick.clone();
+                let middle = middle.clone();
+                move || format!("{}+{}", pick(&middle), pick(&middle))
+            }),
+        ),
+        (
+            "substring",
+            Box::new({
+                let mut pick = pick.clone();
+                let middle = middle.clone();
+                move || {
+                    let w = pick(&middle);
+                    w[1..w.len().min(6)].to_owned()
+                }
+            }),
+        ),
         ("two common words", Box::new(|| "lib+photo".to_owned())),
         ("common word `lib`", Box::new(|| "lib".to_owned())),
-        ("two letters", Box::new({ let mut pick = pick.clone(); let rare = rare.clone(); move || pick(&rare)[1..3].to_owned() })),
+        (
+            "two letters",
+            Box::new({
+                let mut pick = pick.clone();
+                let rare = rare.clone();
+                move || pick(&rare)[1..3].to_owned()
+            }),
+        ),
         ("one letter", Box::new(move || pick(&rare)[..1].to_owned())),
         ("word and filters", Box::new(|| "lib&media_type=video/*&min_size=1048576&online=true".to_owned())),
         ("word and a holder", Box::new(|| "lib&holder=bench3".to_owned())),
@@ -149,7 +184,9 @@ async fn announce(
             })
             .collect();
         let base = of_peer.len();
-        of_peer.push(json!({ "base_revision": base, "revision": base + 1, "put": put, "remove": [] }).to_string());
+        of_peer.push(
+            json!({ "base_revision": base, "revision": base + 1, "put": put, "remove": [] }).to_string(),
+        );
     }
     let quarter = (batches.len() / 4).max(1);
     let (done, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
@@ -163,7 +200,11 @@ async fn announce(
                 let batches = done.fetch_add(1, Relaxed) + 1;
                 if batches as usize % quarter == 0 {
                     let rows = batches as usize * BATCH;
-                    println!("  {:<42} {:>14.0}", format!("the first {rows}"), rows as f64 / started.elapsed().as_secs_f64());
+                    println!(
+                        "  {:<42} {:>14.0}",
+                        format!("the first {rows}"),
+                        rows as f64 / started.elapsed().as_secs_f64()
+                    );
                 }
             }
             anyhow::Ok(())
@@ -309,8 +350,9 @@ impl Names {
         let mut random = SmallRng::seed_from_u64(42);
         let common = ["lib", "photo", "data", "test", "report", "video", "song", "backup", "final", "draft"];
         let syllables = [
-            "ba", "ler", "to", "min", "ka", "sor", "ve", "nit", "du", "pal", "ro", "gen", "fi", "stra", "mo", "chi",
-            "lu", "ten", "ja", "wer", "co", "dra", "ple", "xi", "hon", "que", "sta", "bri", "zo", "yan",
+            "ba", "ler", "to", "min", "ka", "sor", "ve", "nit", "du", "pal", "ro", "gen", "fi", "stra", "mo",
+            "chi", "lu", "ten", "ja", "wer", "co", "dra", "ple", "xi", "hon", "que", "sta", "bri", "zo",
+            "yan",
         ];
         let mut words: Vec<String> = common.iter().map(|word| (*word).to_owned()).collect();
         while words.len() < 20_000 {
@@ -329,7 +371,8 @@ impl Names {
 
     fn next(&mut self) -> String {
         self.n += 1;
-        let extension = ["mp4", "jpg", "pdf", "tar.gz", "so", "txt", "flac", "csv"][self.random.random_range(0..8)];
+        let extension =
+            ["mp4", "jpg", "pdf", "tar.gz", "so", "txt", "flac", "csv"][self.random.random_range(0..8)];
         let year = self.random.random_range(1990..2027);
         let (a, b, c) = (self.word(), self.word(), self.word());
         match self.n % 4 {

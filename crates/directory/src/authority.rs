@@ -18,8 +18,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use sha2::{Digest, Sha256};
 use wire::{PeerId, Username};
@@ -63,10 +63,13 @@ impl Authority {
     /// # Errors
     /// A folder that cannot be written, or an authority in it that cannot be read.
     pub fn open(folder: &Path, now_millis: i64) -> anyhow::Result<Self> {
-        make_private_folder(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+        make_private_folder(folder)
+            .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
         let (key_file, cert_file) = (folder.join("ca.key"), folder.join("ca.pem"));
         let key = match read_small(&key_file)? {
-            Some(pem) => KeyPair::from_pem(&pem).with_context(|| format!("{} is not a key", key_file.display()))?,
+            Some(pem) => {
+                KeyPair::from_pem(&pem).with_context(|| format!("{} is not a key", key_file.display()))?
+            }
             None if cert_file.exists() => bail!("{} is there and its key is not", cert_file.display()),
             None => {
                 let key = KeyPair::generate().context("no key could be made")?;
@@ -128,8 +131,10 @@ impl Request {
         if csr_pem.len() > MAX_CSR {
             return Err(RequestError::Unreadable);
         }
-        let (_, pem) = x509_parser::pem::parse_x509_pem(csr_pem.as_bytes()).map_err(|_| RequestError::Unreadable)?;
-        let (_, csr) = X509CertificationRequest::from_der(&pem.contents).map_err(|_| RequestError::Unreadable)?;
+        let (_, pem) =
+            x509_parser::pem::parse_x509_pem(csr_pem.as_bytes()).map_err(|_| RequestError::Unreadable)?;
+        let (_, csr) =
+            X509CertificationRequest::from_der(&pem.contents).map_err(|_| RequestError::Unreadable)?;
         let key = &csr.certification_request_info.subject_pki;
         if key.algorithm.algorithm.to_id_string() != ED25519 {
             return Err(RequestError::Algorithm);
@@ -164,7 +169,8 @@ fn serial() -> SerialNumber {
 
 /// Sets when a certificate begins and ends, to the second.
 fn valid(params: &mut CertificateParams, now_millis: i64, lasting: Duration) {
-    let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(now_millis / 1000).unwrap_or(0));
+    let now =
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(now_millis / 1000).unwrap_or(0));
     params.not_before = now - BACKDATED;
     params.not_after = now + lasting;
 }

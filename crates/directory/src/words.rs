@@ -40,11 +40,7 @@ impl Query {
     /// Whether a folded name contains every word.
     pub fn matches(&self, folded: &str) -> bool {
         self.0.iter().all(|word| {
-            if is_single(word) {
-                begins_a_word(folded, word)
-            } else {
-                folded.contains(word.as_str())
-            }
+            if is_single(word) { begins_a_word(folded, word) } else { folded.contains(word.as_str()) }
         })
     }
 
@@ -205,7 +201,18 @@ mod tests {
     #[test]
     fn matching() {
         let name = fold("Holiday Video 2024 – Canción de Año.mkv");
-        for yes in ["video holiday", "holi", "liday", "DEO", "canción", "cancion ano", "\"2024\"", "h v", "de", "024"] {
+        for yes in [
+            "video holiday",
+            "holi",
+            "liday",
+            "DEO",
+            "canción",
+            "cancion ano",
+            "\"2024\"",
+            "h v",
+            "de",
+            "024",
+        ] {
             assert!(Query::new(yes).matches(&name), "{yes}");
         }
         for no in ["videos", "x", "holiday zebra", "🦀", "o"] {

@@ -115,7 +115,10 @@ async fn deltas_follow_revisions(catalog: &dyn Catalog) {
     };
     assert_eq!(catalog.apply(peer, delta(0, 5, "one.txt")).await, Ok(5));
     assert_eq!(catalog.apply(peer, delta(0, 5, "one.txt")).await, Ok(5), "the same again");
-    assert_eq!(catalog.apply(peer, delta(4, 6, "two.txt")).await, Err(CatalogError::Conflict { revision: 5 }));
+    assert_eq!(
+        catalog.apply(peer, delta(4, 6, "two.txt")).await,
+        Err(CatalogError::Conflict { revision: 5 })
+    );
     assert_eq!(found(catalog, "two").await, Vec::<String>::new());
     assert_eq!(catalog.apply(peer, delta(5, 9, "two.txt")).await, Ok(9));
     assert_eq!(found(catalog, "txt").await, ["one.txt", "two.txt"]);
@@ -142,7 +145,7 @@ async fn entries_are_put_again_and_removed(catalog: &dyn Catalog) {
     // The same name again, with another type: it replaces.
     let again = CatalogPut { media_type: Some("text/plain".to_owned()), ..of("second.txt", "x") };
     announce(catalog, ana, 1, vec![again]).await;
-    assert_eq!(files(catalog, ana).await, ["first.txt", "second.txt", "first.txt"]);
+    assert_eq!(files(catalog, ana).await, ["first.txt", "first.txt", "second.txt"]);
 
     let key = |name: &str, content: &str| CatalogKey { content_id: id(content), name: name.to_owned() };
     let remove = vec![key("first.txt", "x"), key("nothing", "x"), key("nothing", "z")];
@@ -236,7 +239,11 @@ async fn restricted_entries_exist_for_their_audience_only(catalog: &dyn Catalog)
         let page = catalog.search(&by_holder, &viewer, NOW).await.unwrap();
         assert_eq!(page.items.len(), if sees { 2 } else { 1 }, "{viewer}");
         let located = catalog.locate(&secret.content_id, &viewer, NOW).await.unwrap().unwrap();
-        assert_eq!((located.holders.len(), located.names.len()), if sees { (2, 2) } else { (1, 1) }, "{viewer}");
+        assert_eq!(
+            (located.holders.len(), located.names.len()),
+            if sees { (2, 2) } else { (1, 1) },
+            "{viewer}"
+        );
         let many = catalog.locate_many(&[secret.content_id], &viewer, NOW).await.unwrap();
         assert_eq!(many.items[0].holders.len(), if sees { 2 } else { 1 }, "{viewer}");
         let listed = catalog.peer_files(ana, None, 10, &viewer).await.unwrap().items;
@@ -245,7 +252,8 @@ async fn restricted_entries_exist_for_their_audience_only(catalog: &dyn Catalog)
         assert_eq!(peer.files, if sees { 2 } else { 1 }, "{viewer}");
     }
     // The audience is withdrawn.
-    announce(catalog, ana, 1, vec![CatalogPut { audience: Some(Audience::Users(Vec::new())), ..secret }]).await;
+    announce(catalog, ana, 1, vec![CatalogPut { audience: Some(Audience::Users(Vec::new())), ..secret }])
+        .await;
     assert_eq!(catalog.search(&search("secret"), &user("carl"), NOW).await.unwrap().items, []);
 }
 
@@ -311,7 +319,13 @@ async fn filters_narrow_a_search(catalog: &dyn Catalog) {
     };
     let film = file("a film.mp4", 5 << 20, "video/mp4");
     announce(catalog, ana, 0, vec![film.clone(), file("b film.mkv", 1 << 30, "video/x-matroska")]).await;
-    announce(catalog, bob, 0, vec![CatalogPut { pieces_held: 5, ..film }, file("c film.txt", 0, "text/plain")]).await;
+    announce(
+        catalog,
+        bob,
+        0,
+        vec![CatalogPut { pieces_held: 5, ..film }, file("c film.txt", 0, "text/plain")],
+    )
+    .await;
     catalog.logout(ana, NOW).await.unwrap();
 
     let of = |search: Search| async move {
@@ -356,7 +370,10 @@ async fn the_best_held_come_first_and_pages_do_not_overlap(catalog: &dyn Catalog
         let mut holders = Vec::new();
         let mut after = None;
         for round in 0.. {
-            let page = catalog.search(&Search { limit: 10, after, ..search(words) }, &user("user1"), NOW).await.unwrap();
+            let page = catalog
+                .search(&Search { limit: 10, after, ..search(words) }, &user("user1"), NOW)
+                .await
+                .unwrap();
             names.extend(page.items.iter().map(|item| item.name.clone()));
             holders.extend(page.items.iter().map(|item| item.holders));
             assert_eq!(page.items.len(), if round < FILES / 10 { 10 } else { FILES % 10 }, "{words} {round}");
@@ -367,7 +384,8 @@ async fn the_best_held_come_first_and_pages_do_not_overlap(catalog: &dyn Catalog
         }
         assert!(holders.is_sorted_by(|one, next| one >= next), "{words}");
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), FILES, "{words}");
-        let page = catalog.search(&Search { limit: FILES, ..search(words) }, &user("user1"), NOW).await.unwrap();
+        let page =
+            catalog.search(&Search { limit: FILES, ..search(words) }, &user("user1"), NOW).await.unwrap();
         assert_eq!(page.next, None, "a page that just holds everything is the last");
         assert_eq!(page.items.into_iter().map(|item| item.name).collect::<Vec<_>>(), names, "{words}");
     }
@@ -409,7 +427,8 @@ async fn peers_and_their_files_come_in_pages(catalog: &dyn Catalog) {
     announce(catalog, all[0], 0, entries).await;
     let first = catalog.peer_files(all[0], None, 6, &viewer).await.unwrap();
     let second = catalog.peer_files(all[0], first.next, 6, &viewer).await.unwrap();
-    let names: BTreeSet<&str> = first.items.iter().chain(&second.items).map(|file| file.name.as_str()).collect();
+    let names: BTreeSet<&str> =
+        first.items.iter().chain(&second.items).map(|file| file.name.as_str()).collect();
     assert_eq!((first.items.len(), second.items.len(), names.len(), second.next), (6, 4, 10, None));
     let unknown = catalog.peer_files(PeerId::from_bytes([99; 16]), None, 6, &viewer).await;
     assert_eq!(unknown, Err(CatalogError::NotFound("the peer")));
@@ -433,8 +452,12 @@ async fn many_changes_leave_the_index_true(catalog: &dyn Catalog) {
         if reset {
             held.clear();
         }
-        let mut delta =
-            CatalogDelta { base_revision: *revision, revision: *revision + 1, reset, ..CatalogDelta::default() };
+        let mut delta = CatalogDelta {
+            base_revision: *revision,
+            revision: *revision + 1,
+            reset,
+            ..CatalogDelta::default()
+        };
         for _ in 0..random(12) {
             let file = random(40);
             if random(3) == 0 {
@@ -451,7 +474,8 @@ async fn many_changes_leave_the_index_true(catalog: &dyn Catalog) {
     }
     for word in 0..7 {
         let page = catalog.search(&search(&format!("word{word}")), &user("user1"), NOW).await.unwrap();
-        let got: BTreeSet<(String, u32)> = page.items.into_iter().map(|item| (item.name, item.holders)).collect();
+        let got: BTreeSet<(String, u32)> =
+            page.items.into_iter().map(|item| (item.name, item.holders)).collect();
         let holders = |file: usize| peers.iter().filter(|(_, _, held)| held.contains(&file)).count();
         let expected: BTreeSet<(String, u32)> = (0..40)
             .filter(|file| file % 7 == word && holders(*file) > 0)
@@ -533,7 +557,9 @@ async fn found(catalog: &dyn Catalog, q: &str) -> Vec<String> {
 
 async fn files(catalog: &dyn Catalog, peer: PeerId) -> Vec<String> {
     let page = catalog.peer_files(peer, None, 100, &user("ana")).await.unwrap();
-    page.items.into_iter().map(|file| file.name).collect()
+    let mut names: Vec<String> = page.items.into_iter().map(|file| file.name).collect();
+    names.sort();
+    names
 }
 
 async fn online(catalog: &dyn Catalog, peer: PeerId, now: i64) -> bool {

@@ -14,9 +14,7 @@ use std::{fmt, future::Future, pin::Pin};
 use content::ContentId;
 use wire::{
     PeerId, Username,
-    rest::directory::{
-        CatalogDelta, LocateReply, Located, PeerFile, PeerItem, ReportKind, SearchItem,
-    },
+    rest::directory::{CatalogDelta, LocateReply, Located, PeerFile, PeerItem, ReportKind, SearchItem},
 };
 
 use crate::{secrets::Digest256, words};
@@ -153,7 +151,13 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     fn session<'a>(&'a self, token: &'a Digest256, now: i64) -> Answer<'a, Option<Session>>;
 
     /// Extends the lease of an open session; `endpoints` replace the former ones. The revision of its catalog.
-    fn renew(&self, peer: PeerId, endpoints: Option<Vec<String>>, now: i64, lease_until: i64) -> Answer<'_, u64>;
+    fn renew(
+        &self,
+        peer: PeerId,
+        endpoints: Option<Vec<String>>,
+        now: i64,
+        lease_until: i64,
+    ) -> Answer<'_, u64>;
 
     /// Ends a peer's session: it is offline at once.
     fn logout(&self, peer: PeerId, now: i64) -> Answer<'_, ()>;
@@ -164,9 +168,15 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     fn apply(&self, peer: PeerId, delta: CatalogDelta) -> Answer<'_, u64>;
 
     /// Who holds a content: online before offline, few reports before many, whole before part.
-    fn locate<'a>(&'a self, id: &'a ContentId, viewer: &'a Username, now: i64) -> Answer<'a, Option<Located>>;
+    fn locate<'a>(&'a self, id: &'a ContentId, viewer: &'a Username, now: i64)
+    -> Answer<'a, Option<Located>>;
 
-    fn locate_many<'a>(&'a self, ids: &'a [ContentId], viewer: &'a Username, now: i64) -> Answer<'a, LocateReply>;
+    fn locate_many<'a>(
+        &'a self,
+        ids: &'a [ContentId],
+        viewer: &'a Username,
+        now: i64,
+    ) -> Answer<'a, LocateReply>;
 
     /// What matches, the best held first: by the class of its number of holders ([`class`]), older before newer.
     fn search<'a>(

@@ -38,7 +38,10 @@ pub(super) async fn register(
     }
     let invite = match (app.registration, invite) {
         (Registration::Invite, None) => {
-            return Err(Problem::new(ErrorCode::PermissionDenied, "this directory creates accounts by invite only"));
+            return Err(Problem::new(
+                ErrorCode::PermissionDenied,
+                "this directory creates accounts by invite only",
+            ));
         }
         (Registration::Invite, Some(invite)) => Some(
             secrets::digest(&invite)

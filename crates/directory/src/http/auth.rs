@@ -27,7 +27,8 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let token = bearer(parts).ok_or_else(|| unauthenticated("this call needs `Authorization: Bearer TOKEN`"))?;
+        let token =
+            bearer(parts).ok_or_else(|| unauthenticated("this call needs `Authorization: Bearer TOKEN`"))?;
         let unknown = || unauthenticated("the session has ended, or never was; log in again");
         let digest = secrets::digest(token).ok_or_else(unknown)?;
         let session = app.catalog.session(&digest, app.clock.millis()).await.map_err(problems::of_catalog)?;

@@ -49,7 +49,8 @@ fn check(delta: &mut CatalogDelta) -> Result<(), Problem> {
         return Err(Problem::invalid("`revision` must be larger than `base_revision`"));
     }
     for (at, put) in delta.put.iter_mut().enumerate() {
-        check_put(put).map_err(|why| Problem::invalid(format!("`put[{at}]` ({:?}): {why}", shortened(&put.name))))?;
+        check_put(put)
+            .map_err(|why| Problem::invalid(format!("`put[{at}]` ({:?}): {why}", shortened(&put.name))))?;
     }
     Ok(())
 }
@@ -93,7 +94,9 @@ mod tests {
         for good in ["video/mp4", "application/vnd.oasis.opendocument.text", "image/svg+xml"] {
             assert!(is_media_type(good), "{good}");
         }
-        for bad in ["", "video", "video/", "/mp4", "a/b/c", "text/html; charset=utf-8", "video/*", &"a/".repeat(80)] {
+        for bad in
+            ["", "video", "video/", "/mp4", "a/b/c", "text/html; charset=utf-8", "video/*", &"a/".repeat(80)]
+        {
             assert!(!is_media_type(bad), "{bad}");
         }
     }

@@ -20,7 +20,8 @@ pub(super) async fn locate(
     Caller(session): Caller,
     Path(id): Path<ContentId>,
 ) -> Result<Json<Located>, Problem> {
-    let found = app.catalog.locate(&id, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;
+    let found =
+        app.catalog.locate(&id, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;
     let mut located = found.ok_or_else(|| Problem::not_found("nobody holds this content"))?;
     located.holders.iter_mut().for_each(|holder| holder.relay = app.relay());
     Ok(Json(located))
@@ -33,7 +34,10 @@ pub(super) async fn locate_many(
     JsonBody(LocateRequest { content_ids }): JsonBody<LocateRequest>,
 ) -> Result<Json<LocateReply>, Problem> {
     if content_ids.len() > MAX_LOCATE {
-        return Err(Problem::new(ErrorCode::TooLarge, format!("`content_ids` has more than {MAX_LOCATE} entries")));
+        return Err(Problem::new(
+            ErrorCode::TooLarge,
+            format!("`content_ids` has more than {MAX_LOCATE} entries"),
+        ));
     }
     if content_ids.is_empty() {
         return Err(Problem::invalid("`content_ids` is empty"));

@@ -39,7 +39,8 @@ pub(super) async fn get(
     Caller(session): Caller,
     Path(peer): Path<PeerId>,
 ) -> Result<Json<PeerItem>, Problem> {
-    let found = app.catalog.peer(peer, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;
+    let found =
+        app.catalog.peer(peer, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;
     let peer = found.ok_or_else(|| Problem::not_found("there is no such peer"))?;
     Ok(Json(PeerItem { relay: app.relay(), ..peer }))
 }

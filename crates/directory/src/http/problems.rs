@@ -10,7 +10,9 @@ pub(super) fn of_catalog(error: CatalogError) -> Problem {
         CatalogError::Taken => Problem::new(ErrorCode::AlreadyExists, detail),
         CatalogError::Invite => Problem::new(ErrorCode::PermissionDenied, detail),
         CatalogError::NotFound(_) => Problem::not_found(detail),
-        CatalogError::Conflict { revision } => Problem::new(ErrorCode::Conflict, detail).with("revision", revision),
+        CatalogError::Conflict { revision } => {
+            Problem::new(ErrorCode::Conflict, detail).with("revision", revision)
+        }
         CatalogError::Limit(_) => Problem::new(ErrorCode::Unprocessable, detail),
         CatalogError::Busy => Problem::new(ErrorCode::Unavailable, detail),
         CatalogError::StorageFull => Problem::new(ErrorCode::StorageFull, detail),

@@ -58,7 +58,16 @@ pub(super) async fn login(
     let (now, lease_until) = app.lease_from_now();
     let certificate_pem = app.authority.issue(&csr, &username, now).map_err(Problem::internal)?;
     let peer_id = csr.peer_id;
-    let login = Login { peer_id, username: username.clone(), token: digest, sealing_key, endpoints, version, now, lease_until };
+    let login = Login {
+        peer_id,
+        username: username.clone(),
+        token: digest,
+        sealing_key,
+        endpoints,
+        version,
+        now,
+        lease_until,
+    };
     let catalog_revision = app.catalog.login(login).await.map_err(|error| match error {
         CatalogError::NotFound(_) => disabled_account(),
         other => problems::of_catalog(other),
@@ -98,14 +107,19 @@ pub(super) async fn renew(
     };
     let renewed = app.catalog.renew(session.peer_id, endpoints, now, lease_until).await;
     let catalog_revision = renewed.map_err(|error| match error {
-        CatalogError::NotFound(_) => Problem::new(ErrorCode::Unauthenticated, "the session has ended; log in again"),
+        CatalogError::NotFound(_) => {
+            Problem::new(ErrorCode::Unauthenticated, "the session has ended; log in again")
+        }
         other => problems::of_catalog(other),
     })?;
     Ok(Json(RenewReply { lease_seconds: app.lease.as_secs(), catalog_revision, certificate_pem }))
 }
 
 /// `DELETE /v1/sessions/current`.
-pub(super) async fn logout(State(app): State<Arc<App>>, Caller(session): Caller) -> Result<StatusCode, Problem> {
+pub(super) async fn logout(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+) -> Result<StatusCode, Problem> {
     app.catalog.logout(session.peer_id, app.clock.millis()).await.map_err(problems::of_catalog)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -160,7 +174,21 @@ mod tests {
             assert!(is_endpoint(good), "{good}");
         }
         let long = format!("{}:1", "a".repeat(254));
-        for bad in ["", "host", "host:", ":1", "host:0", "host:65536", "host:+1", "::1:80", "[x]:1", "a b:1", "a\n:1", "http://a:1", &long] {
+        for bad in [
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "::1:80",
+            "[x]:1",
+            "a b:1",
+            "a\n:1",
+            "http://a:1",
+            &long,
+        ] {
             assert!(!is_endpoint(bad), "{bad}");
         }
     }

@@ -27,14 +27,18 @@ pub(super) fn create_account(
     if let Some(invite) = invite {
         let used = tx
             .conn
-            .prepare_cached("UPDATE invites SET uses = uses - 1 WHERE digest = ?1 AND uses > 0 AND expires_at > ?2")?
+            .prepare_cached(
+                "UPDATE invites SET uses = uses - 1 WHERE digest = ?1 AND uses > 0 AND expires_at > ?2",
+            )?
             .execute(params![invite, now])?;
         if used == 0 {
             return Err(JobError::Refused(CatalogError::Invite));
         }
     }
     tx.conn
-        .prepare_cached("INSERT INTO accounts (username, password_hash, disabled, created_at) VALUES (?1, ?2, 0, ?3)")?
+        .prepare_cached(
+            "INSERT INTO accounts (username, password_hash, disabled, created_at) VALUES (?1, ?2, 0, ?3)",
+        )?
         .execute(params![username.as_str(), password_hash, now])?;
     Ok(())
 }
@@ -150,7 +154,9 @@ pub(super) fn renew(
         )?
         .query_row(params![row, lease_until, now], |row| row.get(0))
         .optional()?;
-    let Some(revision) = revision else { return Err(JobError::Refused(CatalogError::NotFound("the session"))) };
+    let Some(revision) = revision else {
+        return Err(JobError::Refused(CatalogError::NotFound("the session")));
+    };
     match endpoints {
         None => tx.effects.push(Effect::Lease { row, last_seen: now, lease_until }),
         Some(endpoints) => {

@@ -65,7 +65,11 @@ struct Counts {
     restricted: i64,
 }
 
-fn apply_inside(tx: &mut Tx<'_>, row: i64, mut delta: CatalogDelta) -> Result<(u64, Option<Effect>), JobError> {
+fn apply_inside(
+    tx: &mut Tx<'_>,
+    row: i64,
+    mut delta: CatalogDelta,
+) -> Result<(u64, Option<Effect>), JobError> {
     let (revision, mut files, mut restricted): (u64, i64, i64) = tx
         .conn
         .prepare_cached("SELECT revision, files, restricted FROM peers WHERE id = ?1")?
@@ -155,12 +159,16 @@ impl<'c> Entries<'c> {
             variants: prepare(
                 "SELECT no, name = ?2, name = ?2 AND media_type IS ?3 AND size = ?4 FROM variants WHERE content = ?1",
             )?,
-            mine: prepare("SELECT variant, audience IS NOT NULL FROM holdings WHERE content = ?1 AND peer = ?2")?,
+            mine: prepare(
+                "SELECT variant, audience IS NOT NULL FROM holdings WHERE content = ?1 AND peer = ?2",
+            )?,
             again: prepare(
                 "UPDATE holdings SET pieces = ?4, reports = 0, audience = ?5
                  WHERE content = ?1 AND peer = ?2 AND variant = ?3",
             )?,
-            refs: prepare("UPDATE variants SET refs = refs + ?3 WHERE content = ?1 AND no = ?2 RETURNING refs")?,
+            refs: prepare(
+                "UPDATE variants SET refs = refs + ?3 WHERE content = ?1 AND no = ?2 RETURNING refs",
+            )?,
             holders: prepare("UPDATE contents SET holders = ?2 WHERE id = ?1")?,
             drop_holding: prepare(
                 "DELETE FROM holdings WHERE content = ?1 AND peer = ?2 AND variant = ?3 RETURNING audience IS NOT NULL",
@@ -276,7 +284,13 @@ impl<'c> Entries<'c> {
         self.set_holders(tx, content, holders, holders.saturating_sub(1))
     }
 
-    fn set_holders(&mut self, tx: &mut Tx<'_>, content: i64, before: u64, after: u64) -> Result<(), JobError> {
+    fn set_holders(
+        &mut self,
+        tx: &mut Tx<'_>,
+        content: i64,
+        before: u64,
+        after: u64,
+    ) -> Result<(), JobError> {
         if after == 0 {
             self.drop_content.execute([content])?;
         } else {

@@ -59,6 +59,7 @@ impl Frequencies {
 
 /// FNV-1a, folded.
 fn slot(gram: &str) -> usize {
-    let hash = gram.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        gram.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (hash ^ (hash >> 16)) as usize % COUNTERS
 }

@@ -60,7 +60,10 @@ impl Found {
         for variant in &self.variants {
             *by_size.entry(variant.size).or_default() += variant.holders;
         }
-        by_size.into_iter().max_by_key(|(size, holders)| (*holders, Reverse(*size))).map_or(0, |(size, _)| size)
+        by_size
+            .into_iter()
+            .max_by_key(|(size, holders)| (*holders, Reverse(*size)))
+            .map_or(0, |(size, _)| size)
     }
 }
 
@@ -84,7 +87,12 @@ fn find(
         match found.variants.iter_mut().find(|known| known.no == variant) {
             Some(known) => known.holders += 1,
             None => {
-                found.variants.push(Variant { no: variant, name: row.get(5)?, size: row.get(6)?, holders: 1 });
+                found.variants.push(Variant {
+                    no: variant,
+                    name: row.get(5)?,
+                    size: row.get(6)?,
+                    holders: 1,
+                });
             }
         }
         let (pieces, reports) = (row.get(2)?, row.get(3)?);
@@ -101,7 +109,9 @@ fn find(
         return Ok(None);
     }
     found.variants.sort_by_key(|variant| (Reverse(variant.holders), variant.no));
-    found.held.sort_by_key(|held| (!held.entry.online(now), held.reports, Reverse(held.pieces), held.entry.row));
+    found
+        .held
+        .sort_by_key(|held| (!held.entry.online(now), held.reports, Reverse(held.pieces), held.entry.row));
     found.held.truncate(limit);
     Ok(Some(found))
 }

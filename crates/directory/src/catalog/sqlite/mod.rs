@@ -55,7 +55,8 @@ impl SqliteCatalog {
         let path = folder.join("catalog.sqlite");
         let opened = || -> anyhow::Result<Self> {
             let conn = schema::open_writer(&path)?;
-            let shared = Arc::new(Shared { roster: Roster::load(&conn)?, frequencies: Frequencies::sample(&conn)? });
+            let shared =
+                Arc::new(Shared { roster: Roster::load(&conn)?, frequencies: Frequencies::sample(&conn)? });
             let writer = Writer::start(conn, shared.clone())?;
             Ok(Self { reader: Reader::new(path.clone()), shared, writer })
         };
@@ -77,7 +78,11 @@ impl Catalog for SqliteCatalog {
         if !self.writer.alive() {
             return ready(Err(CatalogError::Broken("the writer has ended".to_owned())));
         }
-        ready(self.reader.read(|conn| conn.query_row("SELECT 1 FROM contents LIMIT 1", [], |_| Ok(())).optional()).map(drop))
+        ready(
+            self.reader
+                .read(|conn| conn.query_row("SELECT 1 FROM contents LIMIT 1", [], |_| Ok(())).optional())
+                .map(drop),
+        )
     }
 
     fn create_account<'a>(
@@ -88,9 +93,10 @@ impl Catalog for SqliteCatalog {
         now: i64,
     ) -> Answer<'a, ()> {
         let username = username.clone();
-        Box::pin(self.writer.run(0, move |tx| {
-            accounts::create_account(tx, &username, &password_hash, invite, now)
-        }))
+        Box::pin(
+            self.writer
+                .run(0, move |tx| accounts::create_account(tx, &username, &password_hash, invite, now)),
+        )
     }
 
     fn account<'a>(&'a self, username: &'a Username) -> Answer<'a, Option<Account>> {
@@ -127,10 +133,18 @@ impl Catalog for SqliteCatalog {
         ready(Ok(session))
     }
 
-    fn renew(&self, peer: PeerId, endpoints: Option<Vec<String>>, now: i64, lease_until: i64) -> Answer<'_, u64> {
+    fn renew(
+        &self,
+        peer: PeerId,
+        endpoints: Option<Vec<String>>,
+        now: i64,
+        lease_until: i64,
+    ) -> Answer<'_, u64> {
         Box::pin(async move {
             let row = self.row(peer)?;
-            self.writer.run(0, move |tx| accounts::renew(tx, row, endpoints.as_deref(), now, lease_until)).await
+            self.writer
+                .run(0, move |tx| accounts::renew(tx, row, endpoints.as_deref(), now, lease_until))
+                .await
         })
     }
 
@@ -149,11 +163,21 @@ impl Catalog for SqliteCatalog {
         })
     }
 
-    fn locate<'a>(&'a self, id: &'a ContentId, viewer: &'a Username, now: i64) -> Answer<'a, Option<Located>> {
+    fn locate<'a>(
+        &'a self,
+        id: &'a ContentId,
+        viewer: &'a Username,
+        now: i64,
+    ) -> Answer<'a, Option<Located>> {
         ready(self.reader.read(|conn| locate::locate(conn, &self.shared.roster, id, viewer, now)))
     }
 
-    fn locate_many<'a>(&'a self, ids: &'a [ContentId], viewer: &'a Username, now: i64) -> Answer<'a, LocateReply> {
+    fn locate_many<'a>(
+        &'a self,
+        ids: &'a [ContentId],
+        viewer: &'a Username,
+        now: i64,
+    ) -> Answer<'a, LocateReply> {
         ready(self.reader.read(|conn| locate::locate_many(conn, &self.shared.roster, ids, viewer, now)))
     }
 
@@ -196,7 +220,9 @@ impl Catalog for SqliteCatalog {
         limit: usize,
         viewer: &'a Username,
     ) -> Answer<'a, Items<PeerFile, FilesCursor>> {
-        let Some(entry) = self.shared.roster.peer(peer) else { return ready(Err(CatalogError::NotFound("the peer"))) };
+        let Some(entry) = self.shared.roster.peer(peer) else {
+            return ready(Err(CatalogError::NotFound("the peer")));
+        };
         ready(self.reader.read(|conn| peers::files(conn, &entry, after, limit, viewer)))
     }
 

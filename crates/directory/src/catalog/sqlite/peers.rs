@@ -19,7 +19,12 @@ pub(super) fn visible(audience: Option<&str>, owner: &Username, viewer: &Usernam
     owner == viewer || audience.split(',').any(|user| user == viewer.as_str())
 }
 
-pub(super) fn item(conn: &Connection, entry: &Entry, viewer: &Username, now: i64) -> rusqlite::Result<PeerItem> {
+pub(super) fn item(
+    conn: &Connection,
+    entry: &Entry,
+    viewer: &Username,
+    now: i64,
+) -> rusqlite::Result<PeerItem> {
     let (files, restricted) = (entry.files.load(Relaxed), entry.restricted.load(Relaxed));
     let hidden = if restricted == 0 || entry.username == *viewer {
         0

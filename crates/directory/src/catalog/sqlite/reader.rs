@@ -36,7 +36,8 @@ impl Reader {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
         CONNECTIONS.with_borrow_mut(|connections| {
-            let ours = connections.iter().position(|(path, _)| std::ptr::eq(path.as_ptr(), Arc::as_ptr(&self.path)));
+            let ours =
+                connections.iter().position(|(path, _)| std::ptr::eq(path.as_ptr(), Arc::as_ptr(&self.path)));
             let at = match ours {
                 Some(at) => at,
                 None => {

@@ -44,7 +44,8 @@ impl Entry {
     }
 
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let bad = |column| rusqlite::Error::InvalidColumnType(column, String::new(), rusqlite::types::Type::Null);
+        let bad =
+            |column| rusqlite::Error::InvalidColumnType(column, String::new(), rusqlite::types::Type::Null);
         let endpoints: String = row.get(5)?;
         Ok(Self {
             row: row.get(0)?,
@@ -68,8 +69,17 @@ impl Entry {
 pub(super) enum Effect {
     /// The row of this peer changed in ways that are rare; it is read again.
     Peer(Box<Entry>),
-    Lease { row: i64, last_seen: i64, lease_until: i64 },
-    Catalog { row: i64, revision: u64, files: u64, restricted: u64 },
+    Lease {
+        row: i64,
+        last_seen: i64,
+        lease_until: i64,
+    },
+    Catalog {
+        row: i64,
+        revision: u64,
+        files: u64,
+        restricted: u64,
+    },
 }
 
 /// Every call takes the lock for itself and for a moment only, so that no reading, however long, is in the writer's way.
@@ -112,7 +122,12 @@ impl Roster {
 
     pub(super) fn of_account(&self, username: &Username) -> Vec<Arc<Entry>> {
         let maps = self.maps.read();
-        maps.accounts.get(username).into_iter().flatten().filter_map(|row| maps.rows.get(row).cloned()).collect()
+        maps.accounts
+            .get(username)
+            .into_iter()
+            .flatten()
+            .filter_map(|row| maps.rows.get(row).cloned())
+            .collect()
     }
 
     pub(super) fn online(&self, now: i64) -> Vec<Arc<Entry>> {
@@ -123,7 +138,11 @@ impl Roster {
     pub(super) fn after(&self, peer: Option<PeerId>, limit: usize) -> Vec<Arc<Entry>> {
         let from = peer.map_or(Unbounded, Excluded);
         let maps = self.maps.read();
-        maps.ids.range((from, Unbounded)).filter_map(|(_, row)| maps.rows.get(row).cloned()).take(limit).collect()
+        maps.ids
+            .range((from, Unbounded))
+            .filter_map(|(_, row)| maps.rows.get(row).cloned())
+            .take(limit)
+            .collect()
     }
 
     pub(super) fn apply(&self, effects: Vec<Effect>) {

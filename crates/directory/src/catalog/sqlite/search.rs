@@ -55,8 +55,10 @@ pub(super) fn search(
         }
         return Ok(page.done);
     }
-    let mut statement = conn.prepare_cached("SELECT rowid FROM docs WHERE docs MATCH ?1 AND rowid > ?2 ORDER BY rowid")?;
-    let mut rows = statement.query(params![expression(search, &shared.frequencies), search.after.unwrap_or(0)])?;
+    let mut statement =
+        conn.prepare_cached("SELECT rowid FROM docs WHERE docs MATCH ?1 AND rowid > ?2 ORDER BY rowid")?;
+    let mut rows =
+        statement.query(params![expression(search, &shared.frequencies), search.after.unwrap_or(0)])?;
     while let Some(row) = rows.next()? {
         if !page.take(row.get(0)?)? {
             break;
@@ -76,7 +78,10 @@ fn expression(search: &Search, frequencies: &Frequencies) -> String {
     }
     let sizes = index::size_grams(search.min_size, search.max_size);
     if !sizes.is_empty() {
-        all.push(format!("({})", sizes.iter().map(|size| format!("\"{size}\"")).collect::<Vec<_>>().join(" OR ")));
+        all.push(format!(
+            "({})",
+            sizes.iter().map(|size| format!("\"{size}\"")).collect::<Vec<_>>().join(" OR ")
+        ));
     }
     if all.is_empty() {
         all.push(format!("\"{}\"", index::ALL));
@@ -85,7 +90,8 @@ fn expression(search: &Search, frequencies: &Frequencies) -> String {
 }
 
 fn files_of(roster: &Roster, peers: &HashSet<i64>) -> u64 {
-    let files = |row: &i64| roster.row(*row).map(|entry| entry.files.load(std::sync::atomic::Ordering::Relaxed));
+    let files =
+        |row: &i64| roster.row(*row).map(|entry| entry.files.load(std::sync::atomic::Ordering::Relaxed));
     peers.iter().filter_map(files).sum()
 }
 
@@ -124,9 +130,14 @@ impl<'a> Page<'a> {
     ) -> rusqlite::Result<Self> {
         let named: Option<HashSet<i64>> = match (&search.holder, search.online) {
             (None, false) => None,
-            (Some(user), online) => {
-                Some(roster.of_account(user).iter().filter(|peer| !online || peer.online(now)).map(|peer| peer.row).collect())
-            }
+            (Some(user), online) => Some(
+                roster
+                    .of_account(user)
+                    .iter()
+                    .filter(|peer| !online || peer.online(now))
+                    .map(|peer| peer.row)
+                    .collect(),
+            ),
             (None, true) => Some(roster.online(now).iter().map(|peer| peer.row).collect()),
         };
         Ok(Self {

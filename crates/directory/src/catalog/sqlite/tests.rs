@@ -78,7 +78,8 @@ async fn what_was_answered_survives_a_crash() {
         after: None,
     };
     assert_eq!(again.search(&search, &ana, 150).await.unwrap().items.len(), 1);
-    let delta = CatalogDelta { base_revision: 20, revision: 21, put: vec![put(7)], ..CatalogDelta::default() };
+    let delta =
+        CatalogDelta { base_revision: 20, revision: 21, put: vec![put(7)], ..CatalogDelta::default() };
     assert_eq!(again.apply(peer, delta).await, Ok(21));
     assert_eq!(again.locate(&put(7).content_id, &ana, 150).await.unwrap().unwrap().size, 7);
 }
@@ -97,10 +98,13 @@ async fn a_file_of_another_version_is_refused() {
 async fn many_callers_share_commits() {
     let folder = tempfile::tempdir().unwrap();
     let catalog = Arc::new(SqliteCatalog::open(folder.path()).unwrap());
-    let creations = (0..500).map(|n| {
-        let catalog = catalog.clone();
-        async move { catalog.create_account(&format!("user{n}").parse().unwrap(), String::new(), None, 0).await }
-    });
+    let creations =
+        (0..500).map(|n| {
+            let catalog = catalog.clone();
+            async move {
+                catalog.create_account(&format!("user{n}").parse().unwrap(), String::new(), None, 0).await
+            }
+        });
     let results = futures::future::join_all(creations).await;
     assert!(results.into_iter().all(|result| result == Ok(())));
 }

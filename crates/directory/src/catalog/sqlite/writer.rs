@@ -86,7 +86,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(conn: Connection, shared: Arc<Shared>) -> anyhow::Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(MAX_JOBS);
-        let next: i64 = conn.query_row("SELECT ifnull(max(id), 0) + 1 FROM contents", [], |row| row.get(0))?;
+        let next: i64 =
+            conn.query_row("SELECT ifnull(max(id), 0) + 1 FROM contents", [], |row| row.get(0))?;
         let thread = std::thread::Builder::new()
             .name("catalog-writer".to_owned())
             .spawn(move || write_groups(&conn, &receiver, &shared, next))?;
@@ -158,10 +159,11 @@ fn write_groups(conn: &Connection, jobs: &mpsc::Receiver<Job>, shared: &Shared, 
         let first = match jobs.recv_timeout(if untidy { TIDY_AFTER } else { FOR_EVER }) {
             Ok(first) => first,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                untidy = untidy && index::tidy(conn).unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the search index could not be tidied");
-                    false
-                });
+                untidy = untidy
+                    && index::tidy(conn).unwrap_or_else(|error| {
+                        tracing::warn!(%error, "the search index could not be tidied");
+                        false
+                    });
                 continue;
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
