@@ -32,11 +32,13 @@ pub(super) async fn status(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
         (false, None) => "not connected".to_owned(),
     };
     screen.line(format!("directory  {}: {link}", escaped(&status.directory.url)))?;
-    let listen = status.pserver.listen.as_deref().unwrap_or("takes no calls");
-    screen
-        .line(format!("pserver    {listen}, known as {}", escaped(&status.pserver.advertise.join(", "))))?;
-    screen
-        .line(format!("relay      {}", if status.relay.connected { "connected" } else { "not connected" }))?;
+    let pserver = match &status.pserver.listen {
+        Some(listen) => format!("{listen}, known as {}", escaped(&status.pserver.advertise.join(", "))),
+        None => "takes no calls".to_owned(),
+    };
+    screen.line(format!("pserver    {pserver}"))?;
+    let relay = if status.relay.connected { "connected" } else { "not connected" };
+    screen.line(format!("relay      {relay}"))?;
     let shared = &status.shared;
     let mut line = format!("shared     {}, {}", counted_u64(shared.files, "file"), size(shared.bytes));
     if shared.hashing_files > 0 {
