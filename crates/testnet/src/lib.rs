@@ -1,1 +1,33 @@
-//! testnet
+//! A whole network inside one test process, with faults from outside.
+//!
+//! - [`Network`]: a directory and its peers, on free ports, with folders of their own; at its end it looks whether
+//!   anything is left running.
+//! - [`Peer`], [`Process`]: a peer in this process, or the real program in one of its own, which can be killed. Both are
+//!   asked through [`Api`], pclient's REST, as users do.
+//! - [`Proxy`]: stands in front of a door and cuts, swallows, slows and counts.
+//! - [`Member`]: somebody with a valid certificate of the network; [`Liar`]: one who serves what is not so.
+//!
+//! Waiting is always for a condition, never for a time; [`until`] panics when a condition does not come.
+#![expect(clippy::unwrap_used, reason = "this is test code: what goes wrong should end the test, there")]
+
+mod api;
+mod bytes;
+mod directory;
+mod liar;
+mod member;
+mod network;
+mod node;
+mod process;
+mod proxy;
+mod wait;
+
+pub use api::{Api, Reply};
+pub use bytes::{read, sample};
+pub use directory::Directory;
+pub use liar::{Liar, Lie};
+pub use member::{Member, grpc_channel};
+pub use network::Network;
+pub use node::Peer;
+pub use process::Process;
+pub use proxy::Proxy;
+pub use wait::{PATIENCE, until, until_within};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testnet::{Network, Process, Proxy, until};
+use testnet::{Network, Process, until};
 use wire::rest::pclient::DownloadState;
 
 use crate::{MIB, big};
@@ -12,7 +12,7 @@ const PEER: &str = env!("CARGO_BIN_EXE_testnet-peer");
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_receiver_goes_on_by_itself_and_fetches_almost_nothing_twice() {
     let network = Network::start().await;
-    let proxy = Proxy::start().await;
+    let proxy = network.proxy().await;
     let ana = network.peer_behind(&proxy, "ana").await;
     let file = big(10, 96);
     let id = ana.share("long.bin", &file).await;
@@ -38,7 +38,7 @@ async fn a_killed_receiver_goes_on_by_itself_and_fetches_almost_nothing_twice() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_does_not_need_the_directory_and_the_directory_forgets_nothing() {
     let mut network = Network::start().await;
-    let proxy = Proxy::start().await;
+    let proxy = network.proxy().await;
     let ana = network.peer_behind(&proxy, "ana").await;
     let ben = network.peer("ben").await;
     let id = ana.share("held.bin", &big(11, 24)).await;
@@ -68,7 +68,7 @@ async fn a_download_does_not_need_the_directory_and_the_directory_forgets_nothin
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_finished_file_survives_and_so_does_what_was_paused() {
     let network = Network::start().await;
-    let proxy = Proxy::start().await;
+    let proxy = network.proxy().await;
     let ana = network.peer_behind(&proxy, "ana").await;
     let (small, large) = (big(12, 2), big(13, 24));
     let small_id = ana.share("small.bin", &small).await;

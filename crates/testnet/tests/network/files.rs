@@ -1,1 +1,158 @@
-//! Soon.
+//! What happens to files on a disk: names that are taken, changes, and downloads that are paused and cancelled.
+
+use std::{fs, time::Duration};
+
+use content::ContentId;
+use http::StatusCode;
+use testnet::{Network, read, sample, until, until_within};
+use wire::rest::pclient::DownloadState;
+
+use crate::{MIB, big};
+
+/// How soon the directory knows what changed in a shared folder.
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_overwritten() {
+    let network = Network::start().await;
+    let ana = network.peer("ana").await;
+    let ben = network.peer("ben").await;
+    fs::write(ben.download_dir().join("report.pdf"), "mine").unwrap();
+    let (one, two) = (ana.share("a/report.pdf", b"one").await, ana.share("b/report.pdf", b"two").await);
+    ben.held_by(one, 1).await;
+    ben.held_by(two, 1).await;
+    let mut names = Vec::new();
+    for id in [one, two] {
+        let started = ben.start_as(id, "report.pdf").await;
+        names.push(ben.done(&started.id).await.name);
+    }
+    assert_eq!(names, ["report (2).pdf", "report (3).pdf"]);
+    assert_eq!(read(ben.download_dir().join("report.pdf")), b"mine");
+    // The same bytes again: the user asked for a file, and has one.
+    let again = ben.start_as(one, "report.pdf").await;
+    ben.done(&again.id).await;
+    // Uploads of the same name do not meet either.
+    for (bytes, name) in [("x", "up.txt"), ("y", "up (2).txt"), ("x", "up.txt")] {
+        let reply = ben.upload("up.txt", bytes.into()).await;
+        assert_eq!((reply.status, reply.json()["name"].as_str()), (StatusCode::CREATED, Some(name)));
+    }
+    network.end([ben, ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pause_resume_and_cancel() {
+    let network = Network::start().await;
+    let proxy = network.proxy().await;
+    let ana = network.peer_behind(&proxy, "ana").await;
+    let ben = network.peer("ben").await;
+    let file = big(80, 24);
+    let id = ana.share("big.bin", &file).await;
+    ben.found("big", id, 1).await;
+    proxy.slow(8 << 20);
+    let first = ben.post("/v1/downloads", &serde_json::json!({ "content_id": id })).await;
+    assert_eq!(first.status, StatusCode::CREATED);
+    let download = first.json()["id"].as_str().unwrap().to_owned();
+    let second = ben.post("/v1/downloads", &serde_json::json!({ "content_id": id })).await;
+    assert_eq!((second.status, second.json()["id"].as_str()), (StatusCode::OK, Some(download.as_str())));
+
+    ben.wait(&download, "some is here", |d| d.verified_bytes > 4 * MIB as u64).await;
+    assert_eq!(ben.pause(&download).await.status, StatusCode::OK);
+    let paused = ben.state(&download, DownloadState::Paused).await;
+    // What was on its way has arrived or is dropped; then nothing moves.
+    let mut still = proxy.sent();
+    until("the line is quiet", async || {
+        let before = std::mem::replace(&mut still, proxy.sent());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (before == still).then_some(())
+    })
+    .await;
+    assert_eq!(ben.download(&download).await.verified_bytes, paused.verified_bytes);
+    assert!(ben.part(id).exists());
+    assert_eq!(ben.resume(&download).await.status, StatusCode::OK);
+    ben.wait(&download, "it goes on", |d| d.verified_bytes > paused.verified_bytes).await;
+
+    assert_eq!(ben.delete(&format!("/v1/downloads/{download}")).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(ben.get(&format!("/v1/downloads/{download}")).await.status, StatusCode::NOT_FOUND);
+    assert!(!ben.part(id).exists(), "the part goes");
+    ana.held_by(id, 1).await;
+
+    // And a new request begins anew.
+    proxy.slow(0);
+    let done = ben.fetch(id).await;
+    for refused in [ben.pause(&done.id).await, ben.resume(&done.id).await] {
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (422, "unprocessable"));
+    }
+    assert_eq!(ben.delete(&format!("/v1/downloads/{}", done.id)).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(ContentId::of(&read(done.path.unwrap())), id, "a finished file stays");
+    network.end([ben, ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_directory_follows_what_happens_in_a_shared_folder() {
+    let network = Network::start().await;
+    let ana = network.peer("ana").await;
+    let ben = network.peer("ben").await;
+    // Nobody tells the peer of any of this.
+    let path = ana.put("notes.txt", b"first");
+    let first = ContentId::of(b"first");
+    until_within(SOON, "a new file is found", async || {
+        ben.search("notes").await.iter().any(|item| item.content_id == first).then_some(())
+    })
+    .await;
+    fs::rename(&path, path.with_file_name("renamed.txt")).unwrap();
+    until_within(SOON, "a renamed file is found by its new name alone", async || {
+        let (old, new) = (ben.search("notes").await, ben.search("renamed").await);
+        (old.is_empty() && new.iter().any(|item| item.content_id == first)).then_some(())
+    })
+    .await;
+    ana.put("renamed.txt", b"second, and longer");
+    let second = ContentId::of(b"second, and longer");
+    until_within(SOON, "a changed file is another content", async || {
+        let items = ben.search("renamed").await;
+        (items.len() == 1 && items[0].content_id == second).then_some(())
+    })
+    .await;
+    fs::remove_file(path.with_file_name("renamed.txt")).unwrap();
+    until_within(SOON, "a deleted file is gone", async || ben.search("renamed").await.is_empty().then_some(()))
+        .await;
+    assert!(ben.holders(second).await.is_empty());
+
+    // Withdrawn, but not deleted.
+    let id = ana.share("kept.txt", b"kept").await;
+    ben.found("kept", id, 1).await;
+    assert_eq!(ana.delete(&format!("/v1/files/{id}")).await.status, StatusCode::NO_CONTENT);
+    until_within(SOON, "a withdrawn file is gone", async || ben.search("kept").await.is_empty().then_some(()))
+        .await;
+    assert!(ana.share_dir().join("kept.txt").exists());
+    network.end([ben, ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changes_while_it_is_served_gives_no_wrong_byte() {
+    let network = Network::start().await;
+    let proxy = network.proxy().await;
+    let ana = network.peer_behind(&proxy, "ana").await;
+    let ben = network.peer("ben").await;
+    let file = big(81, 32);
+    let id = ana.share("live.bin", &file).await;
+    ben.found("live", id, 1).await;
+    proxy.slow(8 << 20);
+    let download = ben.start(id).await;
+    ben.wait(&download.id, "some is here", |d| d.verified_bytes > 2 * MIB as u64).await;
+    let other = sample(82, file.len());
+    ana.put("live.bin", &other);
+    proxy.slow(0);
+    until("the catalog follows", async || {
+        let holders = ben.holders(ContentId::of(&other)).await;
+        let old = ben.holders(id).await;
+        let ana_left = old.iter().all(|h| h.holder.username.as_str() != "ana");
+        (holders.len() == 1 && ana_left).then_some(())
+    })
+    .await;
+    let waiting = ben.state(&download.id, DownloadState::Waiting).await;
+    assert!(waiting.verified_bytes < file.len() as u64);
+    // What it has are true pieces: with the old bytes back under another name it ends, and only the rest is fetched.
+    ana.share("old.bin", &file).await;
+    ben.done(&download.id).await;
+    network.end([ben, ana]).await;
+}

@@ -1,13 +1,13 @@
 //! Share, search, download: from one, from two at once, and from each other.
 
-use testnet::{Network, Proxy, until};
+use testnet::{Network, until};
 
 use crate::{MIB, big};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_shares_others_find_and_fetch_from_all_who_have_it() {
     let network = Network::start().await;
-    let (near, far) = (Proxy::start().await, Proxy::start().await);
+    let (near, far) = (network.proxy().await, network.proxy().await);
     let ana = network.peer_behind(&near, "ana").await;
     let ben = network.peer_behind(&far, "ben").await;
     let cleo = network.peer("cleo").await;
@@ -37,14 +37,14 @@ async fn what_one_shares_others_find_and_fetch_from_all_who_have_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_receivers_at_once_cost_the_origin_little_more_than_one_copy() {
     let network = Network::start().await;
-    let proxy = Proxy::start().await;
+    let proxy = network.proxy().await;
     let ana = network.peer_behind(&proxy, "ana").await;
     let others = [network.peer("ben").await, network.peer("cleo").await, network.peer("dora").await];
     let file = big(2, 64);
     let id = ana.share("set.bin", &file).await;
     others[0].found("set", id, 1).await;
     // The origin's line is what is scarce.
-    proxy.slow(8 << 20);
+    proxy.slow(24 << 20);
     let mut running = Vec::new();
     for peer in &others {
         running.push((peer, peer.start(id).await));
@@ -63,7 +63,7 @@ async fn three_receivers_at_once_cost_the_origin_little_more_than_one_copy() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_sources_vanishes_in_the_middle_and_the_other_brings_the_rest() {
     let network = Network::start().await;
-    let (first, second) = (Proxy::start().await, Proxy::start().await);
+    let (first, second) = (network.proxy().await, network.proxy().await);
     let ana = network.peer_behind(&first, "ana").await;
     let ben = network.peer_behind(&second, "ben").await;
     let cleo = network.peer("cleo").await;
@@ -90,7 +90,7 @@ async fn one_of_two_sources_vanishes_in_the_middle_and_the_other_brings_the_rest
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_arrives_is_passed_on_while_it_arrives() {
     let network = Network::start().await;
-    let proxy = Proxy::start().await;
+    let proxy = network.proxy().await;
     let ana = network.peer_behind(&proxy, "ana").await;
     let ben = network.peer("ben").await;
     let cleo = network.peer("cleo").await;

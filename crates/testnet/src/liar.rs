@@ -1,0 +1,284 @@
+//! [`Liar`]: a peer with a valid certificate whose answers are wrong, each liar in one way.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use content::{ContentId, Layout, Outline, OutlineBuilder, PIECE_SIZE, PieceHasher};
+use daemon::Lifecycle;
+use futures::{Stream, StreamExt, stream};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tonic::{Request, Response, Status, service::Routes};
+use wire::{
+    PeerId,
+    proto::{self, files_server::FilesServer},
+};
+
+use crate::{Member, Network, until};
+
+const PORTION: usize = 256 << 10;
+
+/// In which way it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// Not at all.
+    None,
+    /// One bit of what it sends is another.
+    FlippedBit,
+    /// Chaining values that are not the file's.
+    WrongProof,
+    /// More chaining values than the file has.
+    LongProof,
+    /// A size that is not the file's.
+    WrongSize,
+    /// More bytes than were asked for.
+    TooMuch,
+    /// Fewer bytes than were asked for, and then all is said to be well.
+    TooLittle,
+    /// Bytes without an end.
+    Endless,
+    /// Takes the question and says nothing.
+    Silent,
+    /// Says that every piece is here, and then that it is not.
+    Missing,
+    /// A piece set of the wrong length, and receivers that are nobody.
+    WrongPieces,
+}
+
+/// A liar that serves one content, of which it knows the true bytes.
+pub struct Liar {
+    pub member: Member,
+    core: Arc<Core>,
+    lifecycle: Lifecycle,
+}
+
+struct Core {
+    lie: Lie,
+    id: ContentId,
+    bytes: Bytes,
+    asked: AtomicU64,
+}
+
+impl Liar {
+    /// Joins the network, and says that it has all of the file.
+    pub async fn start(network: &Network, name: &str, lie: Lie, file: &str, bytes: Bytes) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let member = Member::join(&network.url(), name, &[endpoint]).await;
+        let core = Arc::new(Core { lie, id: ContentId::of(&bytes), bytes, asked: AtomicU64::new(0) });
+        let told = member.announce(&[(core.id, file, core.bytes.len() as u64)]).await;
+        assert!(told.status.is_success(), "{told:?}");
+
+        let files = FilesServer::new(Door(core.clone())).max_encoding_message_size(usize::MAX);
+        let routes = Routes::new(files);
+        let acceptor = TlsAcceptor::from(member.server_config());
+        let lifecycle = Lifecycle::new();
+        let inner = lifecycle.clone();
+        lifecycle.spawn("liar", async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let (routes, acceptor) = (routes.clone(), acceptor.clone());
+                inner.spawn("talk", async move { talk(stream, routes, acceptor).await });
+            }
+        });
+        Self { member, core, lifecycle }
+    }
+
+    pub fn id(&self) -> ContentId {
+        self.core.id
+    }
+
+    pub fn peer_id(&self) -> PeerId {
+        self.member.peer_id
+    }
+
+    /// How often it was asked for bytes or a proof.
+    pub fn asked(&self) -> u64 {
+        self.core.asked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the directory puts it behind the honest, which it does when somebody has reported it.
+    pub async fn reported(&self) {
+        until("the liar is reported", async || {
+            let holders = self.member.locate(self.id()).await.holders;
+            (holders.len() > 1 && holders.last().is_some_and(|last| last.peer_id == self.peer_id()))
+                .then_some(())
+        })
+        .await;
+    }
+
+    pub async fn end(self) {
+        self.lifecycle.hard().cancel();
+        self.lifecycle.finish().await;
+    }
+}
+
+async fn talk(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor) {
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let service = TowerToHyperService::new(routes);
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
+    let _hung_up = serving.await;
+}
+
+struct Door(Arc<Core>);
+
+type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn answer<T: Send + 'static>(items: impl Stream<Item = T> + Send + 'static) -> Response<Answer<T>> {
+    Response::new(Box::pin(items.map(Ok)))
+}
+
+impl Core {
+    fn layout(&self) -> Layout {
+        Layout::new(self.bytes.len() as u64).unwrap()
+    }
+
+    fn values(&self) -> Vec<[u8; 32]> {
+        let outline = outline_of(&self.bytes);
+        let mut values = outline.values().to_vec();
+        match self.lie {
+            Lie::WrongProof => values[0][0] ^= 1,
+            Lie::LongProof => values.push([7; 32]),
+            _ => {}
+        }
+        values
+    }
+
+    /// The bytes as it tells them.
+    fn told(&self, offset: usize, length: usize) -> Bytes {
+        let mut bytes = self.bytes[offset..offset + length].to_vec();
+        match self.lie {
+            Lie::FlippedBit => {
+                let middle = bytes.len() / 2;
+                if let Some(byte) = bytes.get_mut(middle) {
+                    *byte ^= 1;
+                }
+            }
+            Lie::TooMuch => bytes.extend([0; 64]),
+            Lie::TooLittle => bytes.truncate(bytes.len().saturating_sub(1)),
+            _ => {}
+        }
+        bytes.into()
+    }
+
+    async fn asked(&self) -> Result<(), Status> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.lie {
+            Lie::Silent => std::future::pending().await,
+            Lie::Missing => Err(wire::ErrorCode::NotFound.to_status("it is not here after all")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn outline_of(bytes: &[u8]) -> Outline {
+    let layout = Layout::new(bytes.len() as u64).unwrap();
+    let mut builder = OutlineBuilder::new(layout);
+    let pieces = bytes.chunks(usize::try_from(PIECE_SIZE).unwrap());
+    for (index, piece) in (0u32..).zip(pieces) {
+        let mut hasher = PieceHasher::new(layout, index);
+        hasher.update(piece);
+        builder.set(index, hasher.finish().unwrap());
+    }
+    builder.finish().unwrap()
+}
+
+#[tonic::async_trait]
+impl proto::files_server::Files for Door {
+    type ListStream = Answer<proto::File>;
+    type FetchStream = Answer<proto::Chunk>;
+    type FetchManyStream = Answer<proto::FileChunk>;
+    type WatchStream = Answer<proto::PieceSet>;
+
+    async fn list(&self, _: Request<proto::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let names = ["../../x", "/etc/x", "C:\\x", "a\0b", "\u{1b}[2J", "\u{202e}x"];
+        let id = self.0.id;
+        let file = move |name: &str| proto::File {
+            content_id: Bytes::copy_from_slice(id.as_bytes()),
+            name: name.to_owned(),
+            size: u64::MAX,
+            media_type: "<script>".to_owned(),
+            pieces_held: u32::MAX,
+        };
+        Ok(answer(stream::iter(names.map(file))))
+    }
+
+    async fn describe(
+        &self,
+        request: Request<proto::DescribeRequest>,
+    ) -> Result<Response<proto::Description>, Status> {
+        self.0.asked().await?;
+        let core = &self.0;
+        let first = request.get_ref().first_piece as usize;
+        let size = core.layout().size() + if core.lie == Lie::WrongSize { PIECE_SIZE } else { 0 };
+        let values = core.values();
+        let values = values.get(first..).unwrap_or_default().concat();
+        Ok(Response::new(proto::Description {
+            size,
+            chaining_values: values.into(),
+            pieces: Some(proto::PieceSet { held: core.layout().count(), ..proto::PieceSet::default() }),
+            restricted: false,
+        }))
+    }
+
+    async fn fetch(
+        &self,
+        request: Request<proto::FetchRequest>,
+    ) -> Result<Response<Self::FetchStream>, Status> {
+        self.0.asked().await?;
+        if self.0.lie == Lie::Endless {
+            let zeros = Bytes::from(vec![0; PORTION]);
+            return Ok(answer(stream::repeat_with(move || proto::Chunk { data: zeros.clone() })));
+        }
+        let (offset, length) = (request.get_ref().offset as usize, request.get_ref().length as usize);
+        let bytes = self.0.told(offset, length);
+        let portions: Vec<Bytes> =
+            (0..bytes.len()).step_by(PORTION).map(|at| bytes.slice(at..bytes.len().min(at + PORTION))).collect();
+        Ok(answer(stream::iter(portions).map(|data| proto::Chunk { data })))
+    }
+
+    async fn fetch_many(
+        &self,
+        request: Request<proto::FetchManyRequest>,
+    ) -> Result<Response<Self::FetchManyStream>, Status> {
+        self.0.asked().await?;
+        let files: Vec<proto::FileChunk> = (0u32..)
+            .zip(&request.get_ref().content_ids)
+            .map(|(index, _)| proto::FileChunk {
+                index,
+                data: self.0.told(0, self.0.bytes.len()),
+                error: String::new(),
+            })
+            .collect();
+        let endless = self.0.lie == Lie::Endless;
+        let again = files.clone();
+        let more = stream::iter(0..).take_while(move |_| std::future::ready(endless));
+        let more = more.flat_map(move |_: u64| stream::iter(again.clone()));
+        Ok(answer(stream::iter(files).chain(more)))
+    }
+
+    async fn watch(
+        &self,
+        _: Request<proto::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let pieces = if self.0.lie == Lie::WrongPieces {
+            let nobody = (0..1000u16).map(|n| Bytes::from([n.to_be_bytes(); 8].concat()));
+            proto::PieceSet { bits: vec![0xff; 1000].into(), held: 8000, receivers: nobody.collect() }
+        } else {
+            proto::PieceSet { held: self.0.layout().count(), ..proto::PieceSet::default() }
+        };
+        Ok(answer(stream::iter([pieces]).chain(stream::pending())))
+    }
+}
