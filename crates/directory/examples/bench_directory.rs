@@ -6,6 +6,12 @@
 //!
 //! `cargo run --release -p directory --example bench_directory -- [ROWS] [FOLDER]`
 
+#![expect(
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a benchmark prints, and its numbers are small"
+)]
+
 use std::{
     sync::{
         Arc,
@@ -35,7 +41,7 @@ const MEASURED: Duration = Duration::from_millis(500);
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let rows: usize = args.next().map_or(Ok(1_000_000), |rows| rows.parse())?;
-    let folder = args.next().map_or_else(|| tempfile_in(std::env::temp_dir()), std::path::PathBuf::from);
+    let folder = args.next().map_or_else(|| tempfile_in(&std::env::temp_dir()), std::path::PathBuf::from);
     daemon::metrics::init()?;
     let lifecycle = Lifecycle::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -45,7 +51,7 @@ fn main() -> anyhow::Result<()> {
     result
 }
 
-fn tempfile_in(parent: std::path::PathBuf) -> std::path::PathBuf {
+fn tempfile_in(parent: &std::path::Path) -> std::path::PathBuf {
     parent.join(format!("bench-directory-{:08x}", rand::random::<u32>()))
 }
 
@@ -198,7 +204,7 @@ async fn announce(
             for body in bodies {
                 client.call("POST", "/v1/catalog", &token, &body).await?;
                 let batches = done.fetch_add(1, Relaxed) + 1;
-                if batches as usize % quarter == 0 {
+                if (batches as usize).is_multiple_of(quarter) {
                     let rows = batches as usize * BATCH;
                     println!(
                         "  {:<42} {:>14.0}",

@@ -42,9 +42,9 @@ impl Limits {
     /// `rate_limited`, with the time after which to try again.
     pub fn check(&self, address: Option<IpAddr>, account: &Username) -> Result<(), Problem> {
         if let Some(address) = address {
-            self.addresses.check(network(address)).map_err(|wait| self.refused("address", wait))?;
+            self.addresses.check(&network(address)).map_err(|wait| self.refused("address", wait))?;
         }
-        self.accounts.check(account.clone()).map_err(|wait| self.refused("account", wait))
+        self.accounts.check(account).map_err(|wait| self.refused("account", wait))
     }
 
     fn refused(&self, by: &'static str, wait: Duration) -> Problem {
@@ -73,7 +73,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         Self { keyed: RateLimiter::keyed(quota), checks: AtomicU32::new(0) }
     }
 
-    fn check(&self, key: K) -> Result<(), Duration> {
+    fn check(&self, key: &K) -> Result<(), Duration> {
         if self.checks.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
             self.keyed.retain_recent();
             if self.keyed.len() > REMEMBERED {
@@ -81,7 +81,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
             }
             self.keyed.shrink_to_fit();
         }
-        self.keyed.check_key(&key).map_err(|until| until.wait_time_from(self.keyed.clock().now()))
+        self.keyed.check_key(key).map_err(|until| until.wait_time_from(self.keyed.clock().now()))
     }
 }
 

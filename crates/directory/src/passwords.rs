@@ -118,7 +118,6 @@ impl fmt::Debug for Passwords {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
 fn broken(error: impl fmt::Display) -> PasswordError {
     PasswordError::Broken(error.to_string())
 }

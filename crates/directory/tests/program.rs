@@ -1,5 +1,7 @@
 //! The program itself: what it prints, what it refuses to start with, and what it still knows after `kill -9`.
 
+#![expect(clippy::unwrap_used, reason = "help for tests")]
+
 mod common;
 
 use std::{

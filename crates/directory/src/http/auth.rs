@@ -39,7 +39,6 @@ impl FromRequestParts<Arc<App>> for Caller {
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Problem;
 
-    #[expect(clippy::unused_async, reason = "the shape of the trait")]
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let Some(admin) = &app.admin_token else {
             return Err(Problem::new(ErrorCode::PermissionDenied, "this directory has no admin token set"));
@@ -57,7 +56,6 @@ impl FromRequestParts<Arc<App>> for Admin {
 impl<S: Sync> FromRequestParts<S> for Address {
     type Rejection = std::convert::Infallible;
 
-    #[expect(clippy::unused_async, reason = "the shape of the trait")]
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         Ok(Self(parts.extensions.get::<RemoteAddr>().map(|remote| remote.0.ip())))
     }

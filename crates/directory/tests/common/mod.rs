@@ -1,6 +1,12 @@
 //! A directory in a folder of its own, asked through its router, with a clock that stands still.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    reason = "help for tests, of which each binary uses some"
+)]
 #![allow(clippy::allow_attributes, reason = "an expectation would not hold in every binary")]
 
 use std::{sync::Arc, time::Duration};

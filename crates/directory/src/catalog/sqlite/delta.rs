@@ -182,7 +182,7 @@ impl<'c> Entries<'c> {
     fn put(&mut self, tx: &mut Tx<'_>, counts: &mut Counts, put: &CatalogPut) -> Result<(), JobError> {
         let audience = audience_text(put.audience.as_ref());
         let Some((content, holders)) = self.find(&put.content_id)? else {
-            return self.put_new(tx, counts, put, audience);
+            return self.put_new(tx, counts, put, audience.as_deref());
         };
         let known = self.variants_of(content, put)?;
         let mine: Vec<(i64, bool)> = self
@@ -235,7 +235,7 @@ impl<'c> Entries<'c> {
         tx: &mut Tx<'_>,
         counts: &mut Counts,
         put: &CatalogPut,
-        audience: Option<String>,
+        audience: Option<&str>,
     ) -> Result<(), JobError> {
         let content = *tx.next_content;
         *tx.next_content += 1;
