@@ -42,8 +42,10 @@ pub(super) struct Edit<'a> {
     tx: &'a Transaction<'a>,
     announcer: Announcer<'a>,
     outcome: Outcome,
-    /// Whether anything is excluded at all: mostly not, and then nobody looks.
+    /// Whether these tables have a row at all: mostly not, and then nobody looks for each file.
     exclusions: bool,
+    restrictions: bool,
+    partials: bool,
 }
 
 impl<'a> Edit<'a> {
@@ -51,9 +53,15 @@ impl<'a> Edit<'a> {
         tx: &'a Transaction<'a>,
         work: impl FnOnce(&mut Edit<'a>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<Outcome> {
-        let exclusions = tx.query_row("SELECT EXISTS (SELECT 1 FROM exclusions)", [], |row| row.get(0))?;
+        let (exclusions, restrictions, partials) = tx
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM exclusions), EXISTS (SELECT 1 FROM audiences),
+                        EXISTS (SELECT 1 FROM partials)",
+            )?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let announcer = Announcer::begin(tx)?;
-        let mut edit = Self { tx, announcer, outcome: Outcome::default(), exclusions };
+        let outcome = Outcome::default();
+        let mut edit = Self { tx, announcer, outcome, exclusions, restrictions, partials };
         work(&mut edit)?;
         let Self { announcer, mut outcome, .. } = edit;
         outcome.revision = announcer.finish()?;
@@ -215,6 +223,7 @@ impl<'a> Edit<'a> {
             media_type,
             pieces_held
         ])?;
+        self.partials = true;
         self.announcer.put(&Announced {
             content_id: *id,
             name: name.to_string(),
@@ -231,6 +240,9 @@ impl<'a> Edit<'a> {
 
     /// Drops a content's partial row, and its announcement unless a whole file or `kept` takes its place.
     fn forget_partial(&mut self, id: &ContentId, kept: Option<&SafeName>) -> rusqlite::Result<()> {
+        if !self.partials {
+            return Ok(());
+        }
         let name: Option<String> = self
             .tx
             .prepare_cached("DELETE FROM partials WHERE content_id = ?1 RETURNING name")?
@@ -275,18 +287,21 @@ impl<'a> Edit<'a> {
         }
         let of_folder = || file.path.ancestors().find_map(|path| folders.get(path).cloned());
         let audience = match old {
-            _ if self.is_shared(id)? => Audience::Network,
             Some(old) => old.audience.clone(),
             None => of_folder().unwrap_or_default(),
         };
-        if audience != Audience::Network {
-            self.store_audience(id, &audience)?;
+        if audience == Audience::Network || self.is_shared(id)? {
+            return Ok(Audience::Network); // as it is for those who have it already
         }
+        self.store_audience(id, &audience)?;
         Ok(audience)
     }
 
     /// Of a content that not all may have.
     fn stored_audience(&self, id: &ContentId) -> rusqlite::Result<Option<Audience>> {
+        if !self.restrictions {
+            return Ok(None);
+        }
         let stored: Option<String> = self
             .tx
             .prepare_cached("SELECT audience FROM audiences WHERE content_id = ?1")?
@@ -295,7 +310,7 @@ impl<'a> Edit<'a> {
         Ok(stored.map(|text| audience_of(Some(&text))))
     }
 
-    fn store_audience(&self, id: &ContentId, audience: &Audience) -> rusqlite::Result<()> {
+    fn store_audience(&mut self, id: &ContentId, audience: &Audience) -> rusqlite::Result<()> {
         match audience {
             Audience::Network => self
                 .tx
@@ -306,11 +321,12 @@ impl<'a> Edit<'a> {
                 .prepare_cached("INSERT OR REPLACE INTO audiences VALUES (?1, ?2)")?
                 .execute(params![id.as_bytes(), text(audience)])?,
         };
+        self.restrictions |= *audience != Audience::Network;
         Ok(())
     }
 
     /// A file that was edited leaves the audience of its old bytes behind; its new bytes have taken it over.
-    fn forget_audience_unless_shared(&self, id: &ContentId) -> rusqlite::Result<()> {
+    fn forget_audience_unless_shared(&mut self, id: &ContentId) -> rusqlite::Result<()> {
         if self.is_shared(id)? { Ok(()) } else { self.store_audience(id, &Audience::Network) }
     }
 

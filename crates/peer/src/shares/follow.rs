@@ -77,11 +77,11 @@ async fn overrun(inner: &Inner) {
 }
 
 async fn add(inner: Arc<Inner>, mut queue: mpsc::Receiver<Finished>, stop: CancellationToken) {
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::new();
     loop {
         match stop.run_until_cancelled(queue.recv_many(&mut batch, BATCH)).await {
             None | Some(0) => return,
-            Some(_) => add_batch(&inner, batch.drain(..).collect()).await,
+            Some(_) => add_batch(&inner, std::mem::take(&mut batch)).await,
         }
     }
 }
