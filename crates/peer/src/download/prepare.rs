@@ -49,9 +49,11 @@ pub(super) async fn prepare(
     });
     let mut prepared = None;
     if let Some(outline) = restored {
+        // Whom it is for was said with the proof, and is kept with it.
+        let restricted = kept.as_ref().is_some_and(|kept| kept.restricted);
         let pieces = kept.and_then(|kept| kept.pieces);
         let pieces = pieces.and_then(|bits| PieceSet::from_bytes(outline.layout().count(), &bits).ok());
-        prepared = Some((outline, pieces, None, None, false));
+        prepared = Some((outline, pieces, None, None, restricted));
     }
     while prepared.is_none() {
         let asked = tokio::select! {

@@ -192,11 +192,11 @@ impl Service {
         ))
     }
 
-    /// Reads one file of at most one piece. Blocks: call it where blocking is allowed.
+    /// Reads one file of at most one piece, and whether only some may have it. Blocks.
     ///
     /// # Errors
     /// As [`Self::fetch`]; `too_large` for a file of more than one piece.
-    pub fn read_small(&self, caller: &Caller, id: ContentId) -> Result<Bytes, Failure> {
+    pub fn read_small(&self, caller: &Caller, id: ContentId) -> Result<SmallFile, Failure> {
         let Held::Whole(entry) = self.held(caller, id)? else {
             return Err(Failure::not_found(format!("no file {id} here")));
         };
@@ -208,7 +208,7 @@ impl Service {
         }
         let bytes = reading::Open::whole(&entry, self.inner.on_changed.clone())?.read_all(entry.size)?;
         self.inner.meter.add(entry.size);
-        Ok(bytes)
+        Ok(SmallFile { bytes, restricted: entry.audience != Audience::Network })
     }
 
     /// Takes a place among the uploads.
@@ -266,12 +266,26 @@ impl Service {
     }
 }
 
+impl std::fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parameters").field("max_uploads", &self.max_uploads).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Service")
             .field("free_uploads", &self.inner.uploads.available_permits())
             .finish_non_exhaustive()
     }
+}
+
+/// All of a file of at most one piece.
+#[derive(Debug)]
+pub struct SmallFile {
+    pub bytes: Bytes,
+    /// Whoever gets it keeps it to themselves.
+    pub restricted: bool,
 }
 
 /// Some of the files that a caller may see, and where the next page starts.

@@ -53,7 +53,6 @@ pub(crate) struct DownloadRow {
     pub(crate) name: SafeName,
     pub(crate) named: bool,
     pub(crate) state: Kept,
-    pub(crate) restricted: bool,
     pub(crate) size: Option<u64>,
     pub(crate) error: Option<DownloadError>,
     pub(crate) path: Option<PathBuf>,
@@ -64,6 +63,7 @@ pub(crate) struct DownloadRow {
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     pub(crate) chaining_values: Vec<[u8; 32]>,
+    pub(crate) restricted: bool,
     pub(crate) pieces: Option<Vec<u8>>,
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn insert(
 /// Everything, oldest first.
 pub(crate) fn all(c: &Connection) -> rusqlite::Result<Vec<DownloadRow>> {
     let mut statement = c.prepare(
-        "SELECT seq, content_id, name, named, state, restricted, size, error_code, error_detail, path, sources
+        "SELECT seq, content_id, name, named, state, size, error_code, error_detail, path, sources
          FROM downloads ORDER BY seq",
     )?;
     // A row that this program cannot read is left out, not a reason never to start again.
@@ -109,7 +109,6 @@ fn read(row: &Row<'_>) -> Option<DownloadRow> {
             2 => Kept::Failed,
             _ => Kept::Done,
         },
-        restricted: row.get("restricted").ok()?,
         size: row.get::<_, Option<i64>>("size").ok()?.map(i64::cast_unsigned),
         error,
         path: path.map(|path| PathBuf::from(OsString::from_vec(path))),
@@ -119,10 +118,15 @@ fn read(row: &Row<'_>) -> Option<DownloadRow> {
 
 /// What is kept of a download's progress; `None` before its proof was received.
 pub(crate) fn progress(c: &Connection, seq: u64) -> rusqlite::Result<Option<Progress>> {
-    c.query_row("SELECT chaining_values, pieces FROM downloads WHERE seq = ?1", [seq.cast_signed()], |row| {
+    let sql = "SELECT chaining_values, pieces, restricted FROM downloads WHERE seq = ?1";
+    c.query_row(sql, [seq.cast_signed()], |row| {
         let values: Option<Vec<u8>> = row.get(0)?;
-        let pieces = row.get(1)?;
-        Ok(values.map(|values| Progress { chaining_values: values.as_chunks().0.to_vec(), pieces }))
+        let (pieces, restricted) = (row.get(1)?, row.get(2)?);
+        Ok(values.map(|values| Progress {
+            chaining_values: values.as_chunks().0.to_vec(),
+            pieces,
+            restricted,
+        }))
     })
     .optional()
     .map(Option::flatten)
