@@ -28,7 +28,7 @@ use std::{
     time::Instant,
 };
 
-use content::{ContentId, SafeName};
+use content::{ContentId, Layout, PieceSet, SafeName};
 use daemon::Lifecycle;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -100,6 +100,9 @@ impl Downloads {
             let mut going = Vec::new();
             for row in rows {
                 let entry = Arc::new(Entry::restored(&row));
+                if entry.has_part() {
+                    downloads.show_kept(&entry, row.seq)?;
+                }
                 if matches!(row.state, table::Kept::Active | table::Kept::Paused) {
                     registry.alive.insert(row.content_id, entry.clone());
                 }
@@ -267,6 +270,19 @@ impl Downloads {
     /// Follows every change of every download.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.engine.events.subscribe()
+    }
+
+    /// What an earlier run had verified, for those who look before it goes on.
+    fn show_kept(&self, entry: &Entry, seq: u64) -> Result<(), Failure> {
+        let kept = self.engine.store.read(|c| table::progress(c, seq))?;
+        let bits = kept.and_then(|kept| kept.pieces);
+        let layout = entry.view().size.and_then(|size| Layout::new(size).ok());
+        if let (Some(layout), Some(bits)) = (layout, bits)
+            && let Ok(pieces) = PieceSet::from_bytes(layout.count(), &bits)
+        {
+            entry.update(|view| view.verified_bytes = pieces.iter().map(|piece| layout.len(piece)).sum());
+        }
+        Ok(())
     }
 
     async fn create(&self, id: ContentId, name: Option<SafeName>) -> Result<Arc<Entry>, Failure> {

@@ -45,12 +45,18 @@ const WRITE_TOGETHER: usize = 64;
 struct Wanted {
     entry: Arc<Entry>,
     size: u64,
+    /// Only some may have it, as its holder said with the bytes.
+    restricted: bool,
 }
+
+/// The files that one holder is asked for.
+type Share = (Target, Vec<Wanted>);
 
 /// A file that has its place.
 struct Landed {
     entry: Arc<Entry>,
     outline: Outline,
+    restricted: bool,
     name: SafeName,
     path: PathBuf,
     stamp: FileStamp,
@@ -132,7 +138,7 @@ fn share_out(
     engine: &Engine,
     created: Vec<Arc<Entry>>,
     located: &LocateReply,
-) -> (Vec<(Target, Vec<Wanted>)>, Vec<Arc<Entry>>) {
+) -> (Vec<Share>, Vec<Arc<Entry>>) {
     let by_id: BTreeMap<_, _> = located.items.iter().map(|item| (item.content_id, item)).collect();
     let mut shares: BTreeMap<u32, (u64, Vec<Wanted>)> = BTreeMap::new();
     let mut rest = Vec::new();
@@ -164,7 +170,7 @@ fn share_out(
                 });
                 let share = shares.entry(holder).or_default();
                 share.0 += item.size + 4096;
-                share.1.push(Wanted { entry, size: item.size });
+                share.1.push(Wanted { entry, size: item.size, restricted: false });
             }
             _ => rest.push(entry),
         }
@@ -256,9 +262,13 @@ async fn receive(
                     Some(Ok(chunk)) => {
                         engine.throttle.take(chunk.data.len() as u64).await;
                         engine.meter.add(chunk.data.len() as u64);
-                        let Some(file) = waiting.get_mut(chunk.index as usize).and_then(Option::take) else {
-                            continue;
+                        // Each is answered once: whoever says more would have us listen for ever.
+                        let Some(mut file) = waiting.get_mut(chunk.index as usize).and_then(Option::take)
+                        else {
+                            fault = Some(Failure::unavailable("it answers what was not asked"));
+                            break;
                         };
+                        file.restricted = chunk.restricted;
                         if chunk.error.is_empty() && chunk.data.len() as u64 == file.size {
                             together.push((file, chunk.data));
                         } else {
@@ -322,7 +332,8 @@ fn write(engine: &Engine, files: Vec<(Wanted, Bytes)>) -> Written {
         };
         match write_one(engine, &file, &bytes, &mut open) {
             Ok((path, name, stamp)) => {
-                written.landed.push(Landed { entry: file.entry, outline, name, path, stamp })
+                let Wanted { entry, restricted, .. } = file;
+                written.landed.push(Landed { entry, outline, restricted, name, path, stamp });
             }
             Err(error) => {
                 tracing::debug!(%error, "a small file could not be written");
@@ -375,7 +386,7 @@ async fn settle(
     landed: Vec<Landed>,
 ) -> Result<Vec<Arc<Entry>>, (Failure, Vec<Arc<Entry>>)> {
     let (mut rows, mut files, mut entries) = (Vec::new(), Vec::new(), Vec::new());
-    for Landed { entry, outline, name, path, stamp } in landed {
+    for Landed { entry, outline, restricted, name, path, stamp } in landed {
         let Some(seq) = entry.seq() else { continue };
         let size = outline.layout().size();
         let source = Source {
@@ -396,13 +407,15 @@ async fn settle(
             name: name.clone(),
             named: entry.is_named(),
             state: Kept::Done,
-            restricted: false,
             size: Some(size),
             error: None,
             path: Some(path.clone()),
             sources: vec![source],
         });
-        files.push(NewFile::new(path, name, stamp, Arc::new(outline)));
+        // A restricted file is served by its owner alone.
+        if !restricted {
+            files.push(NewFile::new(path, name, stamp, Arc::new(outline)));
+        }
         entries.push(entry);
     }
     metrics::counter!("trueque_pieces_verified_total").increment(rows.len() as u64);

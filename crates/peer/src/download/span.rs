@@ -101,7 +101,7 @@ async fn run(
     let range = layout.span(&order.pieces);
     let mut chunks = link.fetch(part.outline().id(), range).await.map_err(Fault::Link)?;
 
-    let mut writing: VecDeque<(u32, JoinHandle<Result<bool, PieceError>>)> = VecDeque::new();
+    let mut writing: VecDeque<(u32, JoinHandle<Result<(), PieceError>>)> = VecDeque::new();
     let mut piece = Gathering::new(&order.pieces, layout.len(order.pieces.start));
     while let Some(bytes) = next(&mut chunks).await? {
         engine.throttle.take(bytes.len() as u64).await;
@@ -114,10 +114,10 @@ async fn run(
             piece.take(&mut rest);
             if piece.missing == 0 {
                 if writing.len() >= WRITING {
-                    written(&mut writing, order.span, meter, part, arrived).await?;
+                    written(&mut writing, order.span, arrived).await?;
                 }
-                writing
-                    .push_back((piece.index, write(part, piece.index, std::mem::take(&mut piece.segments))));
+                let segments = std::mem::take(&mut piece.segments);
+                writing.push_back((piece.index, write(part, piece.index, segments, meter)));
                 piece.index += 1;
                 piece.missing = layout.len(piece.index);
             }
@@ -125,11 +125,11 @@ async fn run(
     }
     // An empty file is one piece of no bytes.
     if layout.is_empty() && piece.index == 0 {
-        writing.push_back((0, write(part, 0, Vec::new())));
+        writing.push_back((0, write(part, 0, Vec::new(), meter)));
         piece.index = 1;
     }
     while !writing.is_empty() {
-        written(&mut writing, order.span, meter, part, arrived).await?;
+        written(&mut writing, order.span, arrived).await?;
     }
     if piece.index < order.pieces.end {
         let failure = Failure::unavailable("the answer was shorter than what was asked for");
@@ -166,25 +166,32 @@ async fn next(chunks: &mut Chunks) -> Result<Option<Bytes>, Fault> {
     }
 }
 
-fn write(part: &Arc<Part>, index: u32, segments: Vec<Bytes>) -> JoinHandle<Result<bool, PieceError>> {
-    let part = part.clone();
-    tokio::task::spawn_blocking(move || part.take(index, &segments))
+/// Checks and writes a piece. It counts for its source here, because a span may end, by another piece's fault or
+/// because it is no longer needed, while this one is on its way to the disk.
+fn write(
+    part: &Arc<Part>,
+    index: u32,
+    segments: Vec<Bytes>,
+    meter: &Meter,
+) -> JoinHandle<Result<(), PieceError>> {
+    let (part, meter) = (part.clone(), meter.clone());
+    tokio::task::spawn_blocking(move || {
+        if part.take(index, &segments)? {
+            meter.add(part.outline().layout().len(index));
+            metrics::counter!("trueque_pieces_verified_total").increment(1);
+        }
+        Ok(())
+    })
 }
 
 /// Waits for the oldest piece and tells the plan.
 async fn written(
-    writing: &mut VecDeque<(u32, JoinHandle<Result<bool, PieceError>>)>,
+    writing: &mut VecDeque<(u32, JoinHandle<Result<(), PieceError>>)>,
     span: SpanId,
-    meter: &Meter,
-    part: &Part,
     arrived: &mpsc::Sender<Arrived>,
 ) -> Result<(), Fault> {
     let Some((index, handle)) = writing.pop_front() else { return Ok(()) };
-    let new = handle.await.map_err(|error| Fault::Inside(Failure::internal(error)))?.map_err(Fault::Piece)?;
-    if new {
-        meter.add(part.outline().layout().len(index));
-        metrics::counter!("trueque_pieces_verified_total").increment(1);
-    }
+    handle.await.map_err(|error| Fault::Inside(Failure::internal(error)))?.map_err(Fault::Piece)?;
     let _the_job_is_gone = arrived.send(Arrived { span, index }).await;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use axum::{Router, middleware, routing::post};
 use content::ContentId;
 use futures::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::Routes};
 use wire::{
     ErrorCode,
@@ -28,8 +29,9 @@ const READ_TOGETHER: usize = 32;
 const READ_TOGETHER_BYTES: usize = 1 << 20;
 
 /// Every gRPC service of a peer, as one router.
-pub(super) fn router(service: Service) -> anyhow::Result<Router> {
-    let files = FilesServer::new(Door { service: service.clone() }).max_decoding_message_size(MAX_QUESTION);
+pub(super) fn router(service: Service, soft: CancellationToken) -> anyhow::Result<Router> {
+    let files =
+        FilesServer::new(Door { service: service.clone(), soft }).max_decoding_message_size(MAX_QUESTION);
     let (_reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -42,6 +44,8 @@ pub(super) fn router(service: Service) -> anyhow::Result<Router> {
 
 struct Door {
     service: Service,
+    /// Ends the answers that have no end of their own.
+    soft: CancellationToken,
 }
 
 type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -124,7 +128,7 @@ impl proto::files_server::Files for Door {
             let state = watching.next().await?;
             Some((Ok(state), watching))
         });
-        Ok(Response::new(Box::pin(states)))
+        Ok(Response::new(Box::pin(states.take_until(self.soft.clone().cancelled_owned()))))
     }
 }
 
@@ -156,15 +160,15 @@ impl SmallFiles {
         let mut bytes = 0;
         while self.next < self.ids.len() && files.len() < READ_TOGETHER && bytes < READ_TOGETHER_BYTES {
             let index = u32::try_from(self.next).unwrap_or(u32::MAX);
-            files.push(match self.service.read_small(&self.caller, self.ids[self.next]) {
-                Ok(data) => {
-                    bytes += data.len();
-                    proto::FileChunk { index, data, error: String::new() }
+            let mut file = proto::FileChunk { index, ..Default::default() };
+            match self.service.read_small(&self.caller, self.ids[self.next]) {
+                Ok(read) => {
+                    bytes += read.bytes.len();
+                    (file.data, file.restricted) = (read.bytes, read.restricted);
                 }
-                Err(failure) => {
-                    proto::FileChunk { index, data: bytes::Bytes::new(), error: failure.code.to_string() }
-                }
-            });
+                Err(failure) => file.error = failure.code.to_string(),
+            }
+            files.push(file);
             self.next += 1;
         }
         (files, self)

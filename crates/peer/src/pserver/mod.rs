@@ -45,7 +45,7 @@ pub async fn serve(
     tls: NetworkTls,
     lifecycle: Lifecycle,
 ) -> anyhow::Result<()> {
-    let router = grpc::router(service)?;
+    let router = grpc::router(service, lifecycle.soft())?;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let soft = lifecycle.soft();
     loop {
