@@ -89,7 +89,12 @@ fn run(mut command: Command) -> anyhow::Result<()> {
 }
 
 impl Program {
-    fn start(program: &Path, folder: &Path, settings: &[(&str, String)], lines: usize) -> anyhow::Result<Self> {
+    fn start(
+        program: &Path,
+        folder: &Path,
+        settings: &[(&str, String)],
+        lines: usize,
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
         let log = File::create(folder.join("log"))?;
         let mut child = Command::new(program)
@@ -114,7 +119,8 @@ impl Program {
     fn cpu(&self) -> anyhow::Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
         Ok((ticks(11) + ticks(12)) / 100.0)
     }
 
@@ -136,7 +142,12 @@ impl Drop for Program {
 impl Bench {
     fn directory(&self) -> anyhow::Result<Program> {
         let settings = [("DIRECTORY_LISTEN", "127.0.0.1:0".to_owned())];
-        Program::start(&self.programs.canonicalize()?.join("directory"), &self.root.join("directory"), &settings, 1)
+        Program::start(
+            &self.programs.canonicalize()?.join("directory"),
+            &self.root.join("directory"),
+            &settings,
+            1,
+        )
     }
 
     fn peer(&self, directory: &Program, name: &str) -> anyhow::Result<Program> {
@@ -204,7 +215,11 @@ impl Bench {
         Ok(last)
     }
 
-    fn measured(&self, programs: &[&Program], work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Cost> {
+    fn measured(
+        &self,
+        programs: &[&Program],
+        work: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Cost> {
         let cpu = || programs.iter().map(|program| program.cpu()).sum::<anyhow::Result<f64>>();
         let before = cpu()?;
         let start = Instant::now();
@@ -258,13 +273,16 @@ impl Bench {
         for _ in 0..RUNS {
             let directory = self.directory()?;
             let ana = self.peer(&directory, "ana")?;
-            let others: Vec<Program> =
-                ["beto", "carla", "dora"].iter().map(|name| self.peer(&directory, name)).collect::<Result<_, _>>()?;
+            let others: Vec<Program> = ["beto", "carla", "dora"]
+                .iter()
+                .map(|name| self.peer(&directory, name))
+                .collect::<Result<_, _>>()?;
             let (_, id) = self.sample(&ana, "swarm.bin", 512)?;
             let everybody: Vec<&Program> = others.iter().chain([&ana]).collect();
             let mut from_origin = 0;
             let cost = self.measured(&everybody, || {
-                let ids: Vec<String> = others.iter().map(|peer| self.fetch(peer, &id)).collect::<Result<_, _>>()?;
+                let ids: Vec<String> =
+                    others.iter().map(|peer| self.fetch(peer, &id)).collect::<Result<_, _>>()?;
                 for (peer, download) in others.iter().zip(&ids) {
                     let done = self.done(peer, download)?;
                     let sources = done["sources"].as_array().cloned().unwrap_or_default();
@@ -308,7 +326,9 @@ impl Bench {
             })?;
             let shares: Vec<u64> = done["sources"]
                 .as_array()
-                .map(|all| all.iter().filter_map(|source| source["bytes"].as_u64()).map(|b| b / MIB).collect())
+                .map(|all| {
+                    all.iter().filter_map(|source| source["bytes"].as_u64()).map(|b| b / MIB).collect()
+                })
                 .unwrap_or_default();
             row("trueque", 1024 * MIB, cost.seconds, cost.cpu, &format!("{shares:?} MiB"));
             drop((sources, dora, directory));
@@ -358,7 +378,11 @@ impl Bench {
             })?;
             let here = fs::read_dir(beto.folder.join("downloads/small"))?.count();
             ensure!(here == 5000, "{here} files arrived");
-            println!("trueque                              {:>7.0}   {:>5.1}", 5000.0 / cost.seconds, cost.cpu);
+            println!(
+                "trueque                              {:>7.0}   {:>5.1}",
+                5000.0 / cost.seconds,
+                cost.cpu
+            );
             drop((ana, beto, directory));
             self.clear()?;
         }
@@ -431,7 +455,17 @@ impl Bench {
         let (key, cert) = (folder.join("key.pem"), folder.join("cert.pem"));
         let mut openssl = Command::new("openssl");
         openssl
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "1",
+            ])
             .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout"])
             .arg(&key)
             .arg("-out")
@@ -453,7 +487,8 @@ impl Bench {
             key = shown(&key),
             root = shown(path.parent().context("no folder")?),
         )?;
-        let child = Command::new("nginx").arg("-c").arg(folder.join("nginx.conf")).stderr(Stdio::null()).spawn()?;
+        let child =
+            Command::new("nginx").arg("-c").arg(folder.join("nginx.conf")).stderr(Stdio::null()).spawn()?;
         let server = Program { child, urls: Vec::new(), folder };
         self.wait("nginx", || Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()))?;
         let name = path.file_name().and_then(|name| name.to_str()).context("no name")?;

@@ -13,9 +13,7 @@ use wire::{
     rest::{
         Page,
         directory::{PeerFile, SearchItem},
-        pclient::{
-            BatchReply, Download, DownloadState, HolderWithPath, PeerWithPath, ShareReply, Status,
-        },
+        pclient::{BatchReply, Download, DownloadState, HolderWithPath, PeerWithPath, ShareReply, Status},
     },
 };
 

@@ -244,8 +244,10 @@ impl proto::files_server::Files for Door {
         }
         let (offset, length) = (request.get_ref().offset as usize, request.get_ref().length as usize);
         let bytes = self.0.told(offset, length);
-        let portions: Vec<Bytes> =
-            (0..bytes.len()).step_by(PORTION).map(|at| bytes.slice(at..bytes.len().min(at + PORTION))).collect();
+        let portions: Vec<Bytes> = (0..bytes.len())
+            .step_by(PORTION)
+            .map(|at| bytes.slice(at..bytes.len().min(at + PORTION)))
+            .collect();
         Ok(answer(stream::iter(portions).map(|data| proto::Chunk { data })))
     }
 
@@ -260,6 +262,7 @@ impl proto::files_server::Files for Door {
                 index,
                 data: self.0.told(0, self.0.bytes.len()),
                 error: String::new(),
+                restricted: false,
             })
             .collect();
         let endless = self.0.lie == Lie::Endless;
@@ -269,10 +272,7 @@ impl proto::files_server::Files for Door {
         Ok(answer(stream::iter(files).chain(more)))
     }
 
-    async fn watch(
-        &self,
-        _: Request<proto::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, _: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let pieces = if self.0.lie == Lie::WrongPieces {
             let nobody = (0..1000u16).map(|n| Bytes::from([n.to_be_bytes(); 8].concat()));
             proto::PieceSet { bits: vec![0xff; 1000].into(), held: 8000, receivers: nobody.collect() }

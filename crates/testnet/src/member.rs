@@ -46,12 +46,8 @@ impl Member {
         let folder = tempfile::tempdir().unwrap();
         let identity = Arc::new(Identity::open(folder.path()).unwrap());
         let key_pem = String::from_utf8(read(folder.path().join("identity.key"))).unwrap();
-        let http = Client::builder()
-            .timeout(Duration::from_secs(30))
-            .tls_certs_only([])
-            .no_proxy()
-            .build()
-            .unwrap();
+        let http =
+            Client::builder().timeout(Duration::from_secs(30)).tls_certs_only([]).no_proxy().build().unwrap();
         let url = |path: &str| directory.join(path).unwrap();
         let password = format!("password of {name}");
         let account = json!({ "username": name, "password": password });
@@ -97,8 +93,7 @@ impl Member {
             pieces_held: content::Layout::new(*size).map_or(0, content::Layout::count),
             audience: None,
         });
-        let delta =
-            CatalogDelta { revision: 1, reset: true, put: put.collect(), ..CatalogDelta::default() };
+        let delta = CatalogDelta { revision: 1, reset: true, put: put.collect(), ..CatalogDelta::default() };
         self.ask(Method::POST, "/v1/catalog", Some(&serde_json::to_value(delta).unwrap())).await
     }
 
@@ -124,10 +119,8 @@ impl Member {
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         let verifier = WebPkiClientVerifier::builder(self.roots()).build().unwrap();
         let (chain, key) = chain_and_key(&self.certificate_pem, &self.key_pem);
-        let mut config = ServerConfig::builder()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key)
-            .unwrap();
+        let mut config =
+            ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         Arc::new(config)
     }

@@ -39,7 +39,12 @@ impl Deref for Process {
 
 impl Process {
     /// Starts the program `peer`, logged in as `name`, with further settings.
-    pub async fn peer(network: &Network, program: impl AsRef<Path>, name: &str, more: &[(&str, &str)]) -> Self {
+    pub async fn peer(
+        network: &Network,
+        program: impl AsRef<Path>,
+        name: &str,
+        more: &[(&str, &str)],
+    ) -> Self {
         let folder = network.folder(name);
         std::fs::create_dir_all(&folder).unwrap();
         let text = |path: &str| folder.join(path).display().to_string();
@@ -75,7 +80,8 @@ impl Process {
         let (mut pserver, mut pclient) = (None, None);
         while pclient.is_none() {
             let line = tokio::time::timeout(START_LIMIT, out.next_line()).await;
-            let line = line.expect("the program starts in time").unwrap().expect("the program says its ports");
+            let line =
+                line.expect("the program starts in time").unwrap().expect("the program says its ports");
             if let Some(address) = line.strip_prefix("pserver listening on ") {
                 pserver = Some(address.parse().unwrap());
             } else if let Some(address) = line.strip_prefix("pclient listening on http://") {

@@ -43,7 +43,9 @@ async fn a_whole_file_is_streamed_from_the_network_and_from_here() {
     let network = Network::start().await;
     let ana = network.peer("ana").await;
     let ben = network.peer("ben").await;
-    for (name, file) in [("large.bin", big(31, 20)), ("empty.bin", bytes::Bytes::new()), ("one.bin", big(32, 1))] {
+    for (name, file) in
+        [("large.bin", big(31, 20)), ("empty.bin", bytes::Bytes::new()), ("one.bin", big(32, 1))]
+    {
         let id = ana.share(name, &file).await;
         ben.found(name, id, 1).await;
         for peer in [&ana, &ben] {

@@ -20,10 +20,8 @@ async fn a_killed_receiver_goes_on_by_itself_and_fetches_almost_nothing_twice() 
     ben.found("long", id, 1).await;
     proxy.slow(16 << 20);
     let download = ben.start(id).await;
-    ben.wait(&download.id, "half of it is here", |download| {
-        download.verified_bytes > file.len() as u64 / 2
-    })
-    .await;
+    ben.wait(&download.id, "half of it is here", |download| download.verified_bytes > file.len() as u64 / 2)
+        .await;
     let ben = ben.kill().await.again().await;
     proxy.slow(0);
     let done = ben.done(&download.id).await;
@@ -112,7 +110,11 @@ async fn the_second_signal_is_not_needed_while_somebody_fetches() {
     assert_eq!(ana.terminate().await, Some(0));
     // Logged out at once, not when its lease ends.
     testnet::until_within(Duration::from_secs(5), "the peer is offline", async || {
-        ben.holders(id).await.iter().all(|h| h.holder.username.as_str() != "ana" || !h.holder.online).then_some(())
+        ben.holders(id)
+            .await
+            .iter()
+            .all(|h| h.holder.username.as_str() != "ana" || !h.holder.online)
+            .then_some(())
     })
     .await;
     until("the download waits", async || {

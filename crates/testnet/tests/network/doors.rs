@@ -7,13 +7,15 @@ use futures::StreamExt;
 use peer::link::{LinkError, Links, Target};
 use rcgen::{CertificateParams, Issuer, KeyPair, PKCS_ED25519, SanType, date_time_ymd};
 use rustls::{ClientConfig, pki_types::ServerName};
-use testnet::{Liar, Lie, Member, Network, grpc_channel, read, sample};
+use testnet::{Liar, Lie, Member, Network, Peer, grpc_channel, read, sample};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -152,7 +154,9 @@ async fn health_reflection_and_files_answer_over_mutual_tls() {
     let mut replies =
         reflection.server_reflection_info(futures::stream::iter([question])).await.unwrap().into_inner();
     let reply = replies.next().await.unwrap().unwrap();
-    let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else { panic!("{reply:?}") };
+    let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else {
+        panic!("{reply:?}")
+    };
     let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
     assert!(names.contains(&"trueque.v1.Files") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
 
@@ -193,7 +197,7 @@ async fn health_reflection_and_files_answer_over_mutual_tls() {
     let answers: Vec<proto::FileChunk> =
         files.fetch_many(mixed).await.unwrap().into_inner().map(Result::unwrap).collect().await;
     let errors: Vec<&str> = answers.iter().map(|answer| answer.error.as_str()).collect();
-    assert_eq!(errors, ["too_large", "not_found"]);
+    assert_eq!(errors, ["too_large", "not_found"], "the reason, in words of the table");
     drop((health, reflection, replies, files, channel, member));
     network.end([ana]).await;
 }
@@ -216,16 +220,46 @@ async fn a_restricted_file_is_for_those_named_alone() {
     let member = Member::join(&network.url(), "mallory", &[]).await;
     let channel = grpc_channel(ana.pserver(), ana.peer_id().await, member.client_config()).await.unwrap();
     let mut files = FilesClient::new(channel);
-    let question = proto::DescribeRequest {
-        content_id: bytes::Bytes::copy_from_slice(id.as_bytes()),
-        first_piece: 0,
-    };
+    let question =
+        proto::DescribeRequest { content_id: bytes::Bytes::copy_from_slice(id.as_bytes()), first_piece: 0 };
     assert_eq!(ErrorCode::of_status(&files.describe(question).await.unwrap_err()), ErrorCode::NotFound);
     let listed: Vec<_> = files.list(proto::ListRequest {}).await.unwrap().into_inner().collect().await;
     assert!(listed.is_empty());
     ben.fetch(id).await;
-    // Whoever got it does not pass it on.
+    // Whoever got it does not pass it on, whichever way it came.
+    let again = ben.start_many(&[(id, "again.bin".to_owned())]).await;
+    ben.done(&again[0].id).await;
+    ana.share("afterwards.bin", b"something else").await;
+    let marker = ben.share("marker.bin", b"the directory has been told of everything before this").await;
+    cleo.found("marker", marker, 1).await;
     assert_eq!(ben.holders(id).await.len(), 1);
+    let own: Vec<String> = ben.files_of(ben.peer_id().await).await.into_iter().map(|f| f.name).collect();
+    assert_eq!(own, ["marker.bin"]);
     drop((files, member));
     network.end([cleo, ben, ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restricted_file_stays_so_when_its_download_is_taken_up_again() {
+    let network = Network::start().await;
+    let proxy = network.proxy().await;
+    let ana = network.peer_behind(&proxy, "ana").await;
+    let ben = network.peer("ben").await;
+    let file = sample(73, 16 << 20);
+    let path = ana.put("secret.bin", &file);
+    let shared = ana.post("/v1/files", &serde_json::json!({ "path": path, "audience": ["ben"] })).await;
+    assert_eq!(shared.status, 201);
+    let id = content::ContentId::of(&file);
+    ben.found("secret", id, 1).await;
+    proxy.slow(8 << 20);
+    let download = ben.start(id).await;
+    ben.wait(&download.id, "some is here", |download| download.verified_bytes > 2 << 20).await;
+    let ben = Peer::again(ben.end().await).await;
+    proxy.slow(0);
+    ben.done(&download.id).await;
+    let marker = ben.share("marker.bin", b"the directory has been told of everything before this").await;
+    ana.found("marker", marker, 1).await;
+    let own: Vec<String> = ben.files_of(ben.peer_id().await).await.into_iter().map(|f| f.name).collect();
+    assert_eq!(own, ["marker.bin"]);
+    network.end([ben, ana]).await;
 }

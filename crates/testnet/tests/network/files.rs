@@ -113,16 +113,20 @@ async fn the_directory_follows_what_happens_in_a_shared_folder() {
     })
     .await;
     fs::remove_file(path.with_file_name("renamed.txt")).unwrap();
-    until_within(SOON, "a deleted file is gone", async || ben.search("renamed").await.is_empty().then_some(()))
-        .await;
+    until_within(SOON, "a deleted file is gone", async || {
+        ben.search("renamed").await.is_empty().then_some(())
+    })
+    .await;
     assert!(ben.holders(second).await.is_empty());
 
     // Withdrawn, but not deleted.
     let id = ana.share("kept.txt", b"kept").await;
     ben.found("kept", id, 1).await;
     assert_eq!(ana.delete(&format!("/v1/files/{id}")).await.status, StatusCode::NO_CONTENT);
-    until_within(SOON, "a withdrawn file is gone", async || ben.search("kept").await.is_empty().then_some(()))
-        .await;
+    until_within(SOON, "a withdrawn file is gone", async || {
+        ben.search("kept").await.is_empty().then_some(())
+    })
+    .await;
     assert!(ana.share_dir().join("kept.txt").exists());
     network.end([ben, ana]).await;
 }

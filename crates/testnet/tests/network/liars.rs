@@ -68,7 +68,8 @@ async fn a_liar_alone_gives_no_file_and_no_byte() {
     assert_eq!((seen.verified_bytes, seen.path), (0, None));
     assert_eq!(std::fs::read_dir(ben.download_dir()).unwrap().flatten().filter(visible).count(), 0);
     // Whoever reads it meanwhile gets an error or nothing, never the wrong bytes.
-    let reader = ben.request(reqwest::Method::GET, &format!("/v1/content/{id}")).timeout(Duration::from_secs(3));
+    let reader =
+        ben.request(reqwest::Method::GET, &format!("/v1/content/{id}")).timeout(Duration::from_secs(3));
     if let Ok(answer) = reader.send().await {
         let got = answer.bytes().await.unwrap_or_default();
         assert!(got.is_empty() || got.starts_with(b"{"), "{} bytes came", got.len());

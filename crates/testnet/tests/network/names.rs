@@ -15,7 +15,7 @@ fn odd_names() -> Vec<String> {
         "$(reboot)`x`.sh",
         "'\";DROP TABLE files;--",
         "%2e%2e%2fx",
-        "a:b|c?d*e.txt",
+        "ab:c|d?e*f.txt",
         "e\u{301}tude.txt",
         ".hidden",
         "...",
@@ -83,12 +83,20 @@ async fn bad_names_are_refused_on_every_way_in() {
     let long = "x".repeat(256);
     for name in BAD.into_iter().chain([long.as_str()]) {
         let download = ben.post("/v1/downloads", &json!({ "content_id": id, "name": name })).await;
-        assert_eq!((download.status.as_u16(), download.code().as_str()), (400, "invalid_argument"), "{name:?}");
+        assert_eq!(
+            (download.status.as_u16(), download.code().as_str()),
+            (400, "invalid_argument"),
+            "{name:?}"
+        );
         let batch = json!({ "downloads": [{ "content_id": id }, { "content_id": id, "name": name }] });
         assert_eq!(ben.post("/v1/downloads/batch", &batch).await.status, 400, "{name:?}");
         // The directory does not take it from a peer either.
         let announced = member.announce(&[(id, name, 1_000)]).await;
-        assert_eq!((announced.status.as_u16(), announced.code().as_str()), (400, "invalid_argument"), "{name:?}");
+        assert_eq!(
+            (announced.status.as_u16(), announced.code().as_str()),
+            (400, "invalid_argument"),
+            "{name:?}"
+        );
         // What a form may carry in a header; the rest cannot be said there.
         if !name.is_empty() && !name.contains(['\n', '\0', '\u{1b}']) {
             let form = ben.upload(name, sample(61, 10)).await;
@@ -99,7 +107,7 @@ async fn bad_names_are_refused_on_every_way_in() {
     assert_eq!(ben.get("/v1/files").await.json()["items"].as_array().unwrap().len(), 0);
     let outside = |path: &str| !std::path::Path::new(path).exists();
     assert!(outside("/etc/x") && !network.folder("x").exists() && !network.folder("ben/x").exists());
-    for (path, status) in [("/etc/passwd", 403), ("../../data/identity.key", 403), ("nothing.txt", 404)] {
+    for (path, status) in [("/etc/passwd", 403), ("../data/identity.key", 403), ("nothing.txt", 404)] {
         let path = if path.starts_with('/') { path.into() } else { ben.share_dir().join(path) };
         let reply = ben.post("/v1/files", &json!({ "path": path })).await;
         assert!([400, status].contains(&reply.status.as_u16()), "{path:?}: {}", reply.status);
