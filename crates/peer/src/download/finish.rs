@@ -44,7 +44,6 @@ pub(super) async fn finish(
         name: name.clone(),
         named: entry.is_named(),
         state: Kept::Done,
-        restricted,
         size: Some(part.outline().layout().size()),
         error: None,
         path: Some(path.clone()),

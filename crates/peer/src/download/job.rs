@@ -461,7 +461,7 @@ impl<'a> Job<'a> {
         if layout.count() == 1 {
             return; // over before anybody could tell
         }
-        for target in self.sources.to_watch() {
+        for target in self.sources.take_unwatched() {
             let watch = sources::watch(
                 self.engine.clone(),
                 target,

@@ -12,6 +12,7 @@
 mod engine;
 mod entry;
 mod finish;
+mod here;
 mod job;
 mod part;
 mod plan;
@@ -84,6 +85,8 @@ struct Registry {
     by_seq: BTreeMap<u64, Arc<Entry>>,
     /// What runs, waits or is paused, readers' own ones among them.
     alive: HashMap<ContentId, Arc<Entry>>,
+    /// The last download of each content that is done.
+    finished: HashMap<ContentId, Arc<Entry>>,
 }
 
 impl Downloads {
@@ -109,6 +112,9 @@ impl Downloads {
                 if row.state == table::Kept::Active {
                     going.push(entry.clone());
                 }
+                if row.state == table::Kept::Done {
+                    registry.finished.insert(row.content_id, entry.clone());
+                }
                 registry.by_seq.insert(row.seq, entry);
             }
             going
@@ -131,7 +137,7 @@ impl Downloads {
         Ok(downloads)
     }
 
-    /// Asks for a content. One that runs already is answered as it is: `false`.
+    /// Asks for a content. One that runs already, or is done and still there, is answered as it is: `false`.
     ///
     /// # Errors
     /// Where the store refuses, or too many downloads are remembered.
@@ -139,8 +145,15 @@ impl Downloads {
         if let Some(entry) = self.alive(&id).filter(|entry| entry.seq().is_some()) {
             return Ok((entry.view(), false));
         }
+        if let Some(entry) = self.finished(&id) {
+            return Ok((entry.view(), false));
+        }
+        let shared = self.shared(&id);
         let entry = self.create(id, name).await?;
-        self.run(entry.clone());
+        match shared {
+            Some(shared) => self.settle_shared(vec![(entry.clone(), shared)]).await?,
+            None => self.run(entry.clone()),
+        }
         Ok((entry.view(), true))
     }
 
@@ -223,7 +236,11 @@ impl Downloads {
         entry.stop(Stop::Cancel).await;
         let Some(seq) = entry.seq() else { return Ok(()) };
         self.engine.store.write(move |t| table::remove(t, seq)).await?;
-        self.registry.lock().by_seq.remove(&seq);
+        {
+            let mut registry = self.registry.lock();
+            registry.by_seq.remove(&seq);
+            registry.finished.remove(&entry.content_id);
+        }
         self.forget_alive(&entry);
         if entry.view().state != DownloadState::Done {
             self.engine.discard_part(entry.content_id).await;
@@ -349,6 +366,9 @@ impl Downloads {
         let mut registry = self.registry.lock();
         if registry.alive.get(&entry.content_id).is_some_and(|alive| Arc::ptr_eq(alive, entry)) {
             registry.alive.remove(&entry.content_id);
+        }
+        if entry.view().state == DownloadState::Done && entry.seq().is_some() {
+            registry.finished.insert(entry.content_id, entry.clone());
         }
     }
 

@@ -265,7 +265,7 @@ mod tests {
         again.take(1, &portions(piece(&bytes, layout, 1))).unwrap();
         again.take(3, &portions(piece(&bytes, layout, 3))).unwrap();
         assert!(again.pieces().is_full());
-        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(again.read(0, bytes.len()).unwrap(), bytes);
     }
 
     #[test]

@@ -140,14 +140,6 @@ impl Plan {
             || self.sources.values().any(|source| source.is_ready(now) && !source.pieces.is_empty())
     }
 
-    /// Whether nothing is missing that is wanted now.
-    pub(super) fn is_satisfied(&self) -> bool {
-        match self.scope {
-            Scope::Everything => self.is_complete(),
-            Scope::Wanted => self.wanted.iter().all(|window| self.have.contains_range(window.clone())),
-        }
-    }
-
     pub(super) fn set_scope(&mut self, scope: Scope) {
         self.scope = scope;
     }

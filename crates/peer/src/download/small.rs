@@ -69,7 +69,8 @@ pub(super) async fn start_many(
     let (mut answers, mut fresh) = (BTreeMap::new(), Vec::new());
     let mut seen = BTreeMap::new();
     for (at, (id, name)) in wanted.iter().enumerate() {
-        let running = downloads.alive(id).filter(|entry| entry.seq().is_some());
+        let running =
+            downloads.alive(id).filter(|entry| entry.seq().is_some()).or_else(|| downloads.finished(id));
         match running {
             Some(entry) => {
                 answers.insert(at, entry);
@@ -81,11 +82,22 @@ pub(super) async fn start_many(
             }
         }
     }
-    let created = downloads.create_many(fresh).await?;
+    let mut created = downloads.create_many(fresh).await?;
     for entry in &created {
         if let Some(at) = seen.get(&entry.content_id) {
             answers.insert(*at, entry.clone());
         }
+    }
+    let mut here = Vec::new();
+    created.retain(|entry| match downloads.shared(&entry.content_id) {
+        Some(shared) => {
+            here.push((entry.clone(), shared));
+            false
+        }
+        None => true,
+    });
+    if !here.is_empty() {
+        downloads.settle_shared(here).await?;
     }
     let shown = wanted.iter().enumerate().map(|(at, (id, _))| {
         let at = if answers.contains_key(&at) { at } else { seen.get(id).copied().unwrap_or(at) };

@@ -119,7 +119,7 @@ impl Sources {
     }
 
     /// Those that are online and that nobody follows yet; from now on somebody does.
-    pub(super) fn to_watch(&mut self) -> Vec<Target> {
+    pub(super) fn take_unwatched(&mut self) -> Vec<Target> {
         let unwatched = self.known.values_mut().filter(|known| known.online && !known.watched);
         unwatched
             .map(|known| {
