@@ -242,7 +242,8 @@ impl proto::files_server::Files for Door {
             let zeros = Bytes::from(vec![0; PORTION]);
             return Ok(answer(stream::repeat_with(move || proto::Chunk { data: zeros.clone() })));
         }
-        let (offset, length) = (request.get_ref().offset as usize, request.get_ref().length as usize);
+        let [offset, length] =
+            [request.get_ref().offset, request.get_ref().length].map(|n| usize::try_from(n).unwrap());
         let bytes = self.0.told(offset, length);
         let portions: Vec<Bytes> = (0..bytes.len())
             .step_by(PORTION)

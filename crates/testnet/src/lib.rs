@@ -8,6 +8,7 @@
 //! - [`Member`]: somebody with a valid certificate of the network; [`Liar`]: one who serves what is not so.
 //!
 //! Waiting is always for a condition, never for a time; [`until`] panics when a condition does not come.
+#![expect(missing_debug_implementations, reason = "nobody prints the tools of a test")]
 #![expect(clippy::unwrap_used, reason = "this is test code: what goes wrong should end the test, there")]
 
 mod api;

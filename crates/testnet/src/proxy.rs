@@ -162,8 +162,7 @@ impl Wire {
     ) {
         let mut mode = self.mode.subscribe();
         let mut portion = vec![0; PORTION];
-        loop {
-            let Ok(read) = from.read(&mut portion).await else { break };
+        while let Ok(read) = from.read(&mut portion).await {
             drop(mode.wait_for(|mode| *mode != Mode::Silent).await);
             if read == 0 || to.write_all(&portion[..read]).await.is_err() {
                 break;

@@ -132,3 +132,35 @@ async fn names_that_a_hostile_peer_says_choose_nothing() {
     liar.end().await;
     network.end([ben]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_a_hostile_directory_says_choose_nothing_either() {
+    for (at, bad) in
+        ["../../outside.bin", "/tmp/trueque-outside.bin", "a\0b", "\u{1b}[2J.bin"].into_iter().enumerate()
+    {
+        let network = Network::start().await;
+        let ana = network.peer("ana").await;
+        let ben = network.peer("ben").await;
+        let (single, batch) = (sample(64, 5_000), sample(65, 6_000));
+        let ids = [ana.share("one/innocent.bin", &single).await, ana.share("two/innocent.bin", &batch).await];
+        ben.held_by(ids[0], 1).await;
+        ben.held_by(ids[1], 1).await;
+        network.directory.tamper("one/innocent.bin", bad);
+        if at % 2 == 1 {
+            network.directory.tamper("two/innocent.bin", bad);
+        }
+        // Nobody chose a name here, so the directory's would be taken if it were good.
+        let started = [ben.start(ids[0]).await];
+        let both = ben.post("/v1/downloads/batch", &json!({ "downloads": [{ "content_id": ids[1] }] })).await;
+        let many = both.read::<wire::rest::pclient::BatchReply>().items;
+        for download in started.iter().chain(&many) {
+            let done = ben.done(&download.id).await;
+            let path = std::path::PathBuf::from(done.path.unwrap());
+            assert!(path.starts_with(ben.download_dir()), "{bad:?}: {path:?}");
+            assert!(!path.to_string_lossy().contains(bad), "{path:?}");
+        }
+        assert!(!network.folder("outside.bin").exists());
+        assert!(!std::path::Path::new("/tmp/trueque-outside.bin").exists());
+        network.end([ben, ana]).await;
+    }
+}
