@@ -62,6 +62,8 @@ use crate::{
 const FINISHED: usize = 4096;
 /// Refusals that are remembered, so that each is told once.
 const REFUSALS: usize = 10_000;
+/// A file system's clock ticks so slowly that two writes within this time may leave the same stamp.
+const TICK: Duration = Duration::from_millis(50);
 /// How often a file that is asked for and changes under our hands is tried again.
 const TRIES: u32 = 10;
 
@@ -271,6 +273,9 @@ impl Shares {
                 other.store(true, Ordering::Relaxed);
             }
             let _landed = Landing { inner, path, cancel: &cancel };
+            if inner.age(&stamp).is_some_and(|age| age < TICK) {
+                tokio::time::sleep(TICK).await;
+            }
             inner.library.tell(|| hashing(path, stamp.size));
             match inner.hasher.hash(path.to_owned(), stamp.size, cancel.clone()).await {
                 Ok((outline, stamp)) => {
@@ -316,6 +321,12 @@ impl Inner {
         if in_flight.get(path).is_some_and(|(_, other)| Arc::ptr_eq(other, cancel)) {
             in_flight.remove(path);
         }
+    }
+
+    /// How long ago a file was written to; `None` where its time lies ahead.
+    fn age(&self, stamp: &FileStamp) -> Option<Duration> {
+        let age = self.clock.millis().checked_sub(stamp.mtime_ns / 1_000_000)?;
+        u64::try_from(age).ok().map(Duration::from_millis)
     }
 
     /// Tells, once, that a file cannot be shared.

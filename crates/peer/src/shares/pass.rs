@@ -183,9 +183,7 @@ impl<'a> Pass<'a> {
 
     /// How long a file that was written to just now should be left alone.
     fn still_fresh(&self, stamp: &FileStamp) -> Option<Duration> {
-        let age = self.inner.clock.millis().checked_sub(stamp.mtime_ns / 1_000_000)?;
-        let age = Duration::from_millis(u64::try_from(age).ok()?);
-        AFTER_WRITE.checked_sub(age).filter(|wait| !wait.is_zero())
+        AFTER_WRITE.checked_sub(self.inner.age(stamp)?).filter(|wait| !wait.is_zero())
     }
 
     /// Withdraws those of `entries` that no walk has met and that are not what they were, or lie in no folder of ours

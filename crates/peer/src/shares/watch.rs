@@ -27,30 +27,42 @@ pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// The folders, each with the inode that it had when it was last put under watch.
     folders: Vec<(PathBuf, Option<u64>)>,
-    degraded: Arc<AtomicBool>,
+    marks: Arc<Marks>,
+}
+
+/// What the watcher's thread has noticed about itself.
+#[derive(Default)]
+struct Marks {
+    /// Not every folder can be watched.
+    degraded: AtomicBool,
+    /// A shared folder itself has gone, and its watch with it, even if another one has its place and its inode.
+    lost: AtomicBool,
 }
 
 impl Watch {
     pub(super) fn new(folders: Vec<PathBuf>, quiet: Arc<Quiet>) -> Self {
-        let degraded = Arc::new(AtomicBool::new(false));
+        let marks = Arc::new(Marks::default());
         let handler = {
-            let degraded = degraded.clone();
-            move |event| hear(event, &quiet, &degraded)
+            let (marks, roots) = (marks.clone(), folders.clone());
+            move |event| hear(event, &quiet, &marks, &roots)
         };
         let config = Config::default().with_follow_symlinks(false);
         let watcher = match RecommendedWatcher::new(handler, config) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
-                degrade(&degraded, &error);
+                degrade(&marks, &error);
                 None
             }
         };
-        Self { watcher, folders: folders.into_iter().map(|folder| (folder, None)).collect(), degraded }
+        Self { watcher, folders: folders.into_iter().map(|folder| (folder, None)).collect(), marks }
     }
 
     /// Puts every folder under watch that is not, or was replaced. Walks them, so it may take a while.
     pub(super) fn ensure(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
+        if self.marks.lost.swap(false, Ordering::Relaxed) {
+            self.folders.iter_mut().for_each(|(_, watched)| *watched = None);
+        }
         for (folder, watched) in &mut self.folders {
             let inode = std::fs::metadata(&*folder).ok().map(|metadata| metadata.ino());
             if inode == *watched {
@@ -63,23 +75,24 @@ impl Watch {
             }
             match watcher.watch(folder, RecursiveMode::Recursive) {
                 Ok(()) => *watched = inode,
-                Err(error) => degrade(&self.degraded, &error),
+                Err(error) => degrade(&self.marks, &error),
             }
         }
     }
 
     /// Whether some folder is not watched as it should be, so that scans must take over.
     pub(super) fn is_degraded(&self) -> bool {
-        self.degraded.load(Ordering::Relaxed) || self.folders.iter().any(|(_, watched)| watched.is_none())
+        self.marks.degraded.load(Ordering::Relaxed)
+            || self.folders.iter().any(|(_, watched)| watched.is_none())
     }
 }
 
-fn hear(event: notify::Result<notify::Event>, quiet: &Quiet, degraded: &AtomicBool) {
+fn hear(event: notify::Result<notify::Event>, quiet: &Quiet, marks: &Marks, roots: &[PathBuf]) {
     let event = match event {
         Ok(event) => event,
         Err(error) => {
             if matches!(error.kind, ErrorKind::MaxFilesWatch) {
-                degrade(degraded, &error);
+                degrade(marks, &error);
             } else {
                 tracing::debug!(error = %error, "the folder watcher missed something");
             }
@@ -96,13 +109,17 @@ fn hear(event: notify::Result<notify::Event>, quiet: &Quiet, degraded: &AtomicBo
         EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => AFTER_MOVE,
         EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => AFTER_WRITE,
     };
+    if delay == AFTER_MOVE && event.paths.iter().any(|path| roots.contains(path)) {
+        marks.lost.store(true, Ordering::Relaxed);
+        quiet.overflow();
+    }
     for path in event.paths.iter().filter(|path: &&PathBuf| !is_ours(Path::new(path))) {
         quiet.touch(path, delay);
     }
 }
 
-fn degrade(degraded: &AtomicBool, error: &notify::Error) {
-    if degraded.swap(true, Ordering::Relaxed) {
+fn degrade(marks: &Marks, error: &notify::Error) {
+    if marks.degraded.swap(true, Ordering::Relaxed) {
         return;
     }
     metrics::gauge!("trueque_shares_polling").set(1.0);
