@@ -345,12 +345,14 @@ impl Plan {
     /// End game: what is under way elsewhere and will take much longer there than here.
     fn duplicate(&self, peer: PeerId, source: &Source, now: Instant) -> Option<Range<u32>> {
         let candidates = self.spans.values().filter(|span| span.source != peer).filter_map(|span| {
-            let missing = |index: &u32| !self.have.contains(*index) && source.pieces.contains(*index);
-            let first = span.pieces.clone().find(missing)?;
-            if self.claims[first as usize] >= MAX_DUPLICATES {
-                return None;
-            }
-            let end = (first..span.pieces.end).find(|index| !missing(index)).unwrap_or(span.pieces.end);
+            // Each piece by itself: another duplicate may cover this span in part.
+            let open = |index: &u32| {
+                !self.have.contains(*index)
+                    && source.pieces.contains(*index)
+                    && self.claims[*index as usize] < MAX_DUPLICATES
+            };
+            let first = span.pieces.clone().find(open)?;
+            let end = (first..span.pieces.end).find(|index| !open(index)).unwrap_or(span.pieces.end);
             let bytes = f64::from(end - first) * PIECE_SIZE as f64;
             let there = bytes / self.rate(&span.source).max(1.0);
             let here = bytes / source.rate.max(1.0);

@@ -148,6 +148,21 @@ fn the_last_span_of_a_stalled_source_is_asked_of_another() {
 }
 
 #[test]
+fn no_piece_is_asked_of_three_even_where_spans_overlap_in_part() {
+    let mut plan = plan(4);
+    let start = Instant::now();
+    plan.set_pieces(peer(1), PieceSet::full(4));
+    assert_eq!(plan.next(start)[0].pieces, 0..4);
+    let mut upper = PieceSet::empty(4);
+    upper.insert(2);
+    upper.insert(3);
+    plan.set_pieces(peer(2), upper);
+    assert_eq!(plan.next(start + STALLED)[0].pieces, 2..4);
+    plan.set_pieces(peer(3), PieceSet::full(4));
+    assert_eq!(plan.next(start + STALLED)[0].pieces, 0..2);
+}
+
+#[test]
 fn a_source_with_other_pieces_than_the_file_has_is_ignored() {
     let mut plan = plan(4);
     plan.set_pieces(peer(1), PieceSet::full(5));
