@@ -89,18 +89,23 @@ async fn bench(rows: usize, folder: &std::path::Path, lifecycle: &Lifecycle) -> 
     let serving = lifecycle.clone();
     lifecycle.spawn("bare", async move { daemon::serve::serve(bare, router, None, &serving).await });
 
-    println!("\n{:<24} {:>14} {:>14} {:>8}", "locate, connections", "requests/s", "bare axum", "ratio");
+    println!(
+        "\n{:<24} {:>14} {:>14} {:>8} {:>22}",
+        "locate, connections", "requests/s", "bare axum", "ratio", "CPU µs, client too"
+    );
     for connections in [16, 64] {
         // In short turns, because the machine is not equally fast all the time; the middle of each is what counts.
-        let mut rounds: Vec<(f64, f64, f64)> = Vec::new();
+        let mut rounds: Vec<(f64, Load, Load)> = Vec::new();
         for _ in 0..9 {
             let theirs = load(bare_address, &tokens[0], &ids, connections, lifecycle).await?;
             let ours = load(address, &tokens[0], &ids, connections, lifecycle).await?;
-            rounds.push((ours / theirs, ours, theirs));
+            rounds.push((ours.per_second / theirs.per_second, ours, theirs));
         }
         rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (ratio, ours, theirs) = rounds[rounds.len() / 2];
-        println!("  {connections:<22} {ours:>14.0} {theirs:>14.0} {ratio:>8.2}");
+        let (rate, bare) = (ours.per_second, theirs.per_second);
+        let (cpu, bare_cpu) = (ours.cpu_micros, theirs.cpu_micros);
+        println!("  {connections:<22} {rate:>14.0} {bare:>14.0} {ratio:>8.2} {cpu:>12.1} / {bare_cpu:>6.1}");
     }
 
     let mut client = Client::connect(address).await?;
@@ -222,14 +227,14 @@ async fn announce(
     Ok(())
 }
 
-/// Requests per second over so many connections.
+/// What so many connections get done.
 async fn load(
     address: std::net::SocketAddr,
     token: &str,
     ids: &Arc<[ContentId]>,
     connections: usize,
     lifecycle: &Lifecycle,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Load> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     for n in 0..connections {
@@ -246,14 +251,33 @@ async fn load(
             anyhow::Ok(requests)
         }));
     }
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_seconds()?);
     tokio::time::sleep(MEASURED).await;
     stop.store(true, Relaxed);
     let mut requests = 0;
     for task in tasks {
         requests += task.await?.unwrap_or(Ok(0))?;
     }
-    Ok(requests as f64 / started.elapsed().as_secs_f64())
+    Ok(Load {
+        per_second: requests as f64 / started.elapsed().as_secs_f64(),
+        cpu_micros: (cpu_seconds()? - cpu) * 1e6 / requests as f64,
+    })
+}
+
+#[derive(Clone, Copy)]
+struct Load {
+    per_second: f64,
+    /// Of the whole process, for each request. Hardly moves when the machine has other work.
+    cpu_micros: f64,
+}
+
+/// User and system time of this process, as Linux tells it, in hundredths.
+fn cpu_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: f64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0)
 }
 
 /// Milliseconds of `count` requests one after the other: half, nearly all, and the mean number of items.

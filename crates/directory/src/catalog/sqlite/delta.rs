@@ -119,6 +119,21 @@ struct Place {
     holders: u64,
 }
 
+/// What is compared with the variants of a content.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    name: &'a str,
+    media_type: Option<&'a str>,
+    size: u64,
+}
+
+/// A content as it was found.
+struct Known {
+    content: i64,
+    holders: u64,
+    variants: Vec<Variant>,
+}
+
 struct Variant {
     no: i64,
     same_name: bool,
@@ -130,6 +145,9 @@ struct Entries<'c> {
     peer: i64,
     find: CachedStatement<'c>,
     new_content: CachedStatement<'c>,
+    first_variant: CachedStatement<'c>,
+    first_refs: CachedStatement<'c>,
+    others: CachedStatement<'c>,
     new_variant: CachedStatement<'c>,
     new_holding: CachedStatement<'c>,
     variants: CachedStatement<'c>,
@@ -148,8 +166,19 @@ impl<'c> Entries<'c> {
         let prepare = |sql| conn.prepare_cached(sql);
         Ok(Self {
             peer,
-            find: prepare("SELECT id, holders FROM contents WHERE key = ?1 AND hash = ?2")?,
-            new_content: prepare("INSERT INTO contents (id, key, hash, holders) VALUES (?1, ?2, ?3, 1)")?,
+            find: prepare(
+                "SELECT id, holders, others, refs, name = ?3, name = ?3 AND media_type IS ?4 AND size = ?5
+                 FROM contents WHERE key = ?1 AND hash = ?2",
+            )?,
+            new_content: prepare(
+                "INSERT INTO contents (id, key, hash, holders, name, media_type, size, refs, others)
+                 VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, 1, 0)",
+            )?,
+            first_variant: prepare(
+                "UPDATE contents SET name = ?2, media_type = ?3, size = ?4, refs = 1 WHERE id = ?1",
+            )?,
+            first_refs: prepare("UPDATE contents SET refs = refs + ?2 WHERE id = ?1 RETURNING refs")?,
+            others: prepare("UPDATE contents SET others = others + ?2 WHERE id = ?1")?,
             new_variant: prepare(
                 "INSERT INTO variants (content, no, name, media_type, size, refs) VALUES (?1, ?2, ?3, ?4, ?5, 1)",
             )?,
@@ -181,10 +210,10 @@ impl<'c> Entries<'c> {
 
     fn put(&mut self, tx: &mut Tx<'_>, counts: &mut Counts, put: &CatalogPut) -> Result<(), JobError> {
         let audience = audience_text(put.audience.as_ref());
-        let Some((content, holders)) = self.find(&put.content_id)? else {
+        let wanted = Wanted { name: &put.name, media_type: put.media_type.as_deref(), size: put.size };
+        let Some(Known { content, holders, variants: known }) = self.find(&put.content_id, wanted)? else {
             return self.put_new(tx, counts, put, audience.as_deref());
         };
-        let known = self.variants_of(content, put)?;
         let mine: Vec<(i64, bool)> = self
             .mine
             .query_map([content, self.peer], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -208,14 +237,12 @@ impl<'c> Entries<'c> {
         }
         let variant = match wanted {
             Some(variant) => {
-                self.refs.query_row(params![content, variant.no, 1], |_| Ok(()))?;
+                self.add_refs(content, variant.no, 1)?;
                 variant.no
             }
             None => {
-                let no = known.iter().map(|variant| variant.no + 1).max().unwrap_or(0);
-                self.new_variant.execute(params![content, no, put.name, put.media_type, signed(put.size)])?;
                 tx.dirty.changed(content, holders);
-                no
+                self.add_variant(content, &known, put)?
             }
         };
         counts.files += 1;
@@ -239,8 +266,14 @@ impl<'c> Entries<'c> {
     ) -> Result<(), JobError> {
         let content = *tx.next_content;
         *tx.next_content += 1;
-        self.new_content.execute(params![content, key(&put.content_id), put.content_id.as_bytes()])?;
-        self.new_variant.execute(params![content, 0, put.name, put.media_type, signed(put.size)])?;
+        self.new_content.execute(params![
+            content,
+            key(&put.content_id),
+            put.content_id.as_bytes(),
+            put.name,
+            put.media_type,
+            signed(put.size)
+        ])?;
         counts.files += 1;
         counts.restricted += i64::from(audience.is_some());
         self.new_holding.execute(params![content, self.peer, 0, put.pieces_held, audience])?;
@@ -250,15 +283,16 @@ impl<'c> Entries<'c> {
 
     /// An entry that is not there is removed already.
     fn remove(&mut self, tx: &mut Tx<'_>, counts: &mut Counts, key: &CatalogKey) -> Result<(), JobError> {
-        let Some((content, holders)) = self.find(&key.content_id)? else { return Ok(()) };
-        let mut named = tx.conn.prepare_cached(
-            "SELECT h.variant FROM holdings h JOIN variants v ON v.content = h.content AND v.no = h.variant
-             WHERE h.content = ?1 AND h.peer = ?2 AND v.name = ?3",
-        )?;
-        let variant = named.query_row(params![content, self.peer, key.name], |row| row.get(0)).optional()?;
-        let Some(variant) = variant else { return Ok(()) };
+        let wanted = Wanted { name: &key.name, media_type: None, size: 0 };
+        let Some(Known { content, holders, variants }) = self.find(&key.content_id, wanted)? else {
+            return Ok(());
+        };
+        let mine: Vec<i64> =
+            self.mine.query_map([content, self.peer], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let named = variants.iter().find(|variant| variant.same_name && mine.contains(&variant.no));
+        let Some(&Variant { no: variant, .. }) = named else { return Ok(()) };
         self.delete(tx, counts, Place { content, variant, holders })?;
-        if !self.mine.exists([content, self.peer])? {
+        if mine.len() == 1 {
             self.leave(tx, content, holders)?;
         }
         Ok(())
@@ -270,9 +304,11 @@ impl<'c> Entries<'c> {
             self.drop_holding.query_row([content, self.peer, variant], |row| row.get(0))?;
         counts.files -= 1;
         counts.restricted -= i64::from(restricted);
-        let refs: i64 = self.refs.query_row([content, variant, -1], |row| row.get(0))?;
-        if refs == 0 {
-            self.drop_variant.execute([content, variant])?;
+        if self.add_refs(content, variant, -1)? == 0 {
+            if variant != 0 {
+                self.drop_variant.execute([content, variant])?;
+                self.others.execute([content, -1])?;
+            }
             tx.dirty.changed(content, holders);
         }
         Ok(())
@@ -302,16 +338,47 @@ impl<'c> Entries<'c> {
         Ok(())
     }
 
-    fn find(&mut self, id: &ContentId) -> rusqlite::Result<Option<(i64, u64)>> {
-        self.find.query_row(params![key(id), id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    fn add_refs(&mut self, content: i64, variant: i64, more: i64) -> rusqlite::Result<i64> {
+        match variant {
+            0 => self.first_refs.query_row([content, more], |row| row.get(0)),
+            _ => self.refs.query_row([content, variant, more], |row| row.get(0)),
+        }
     }
 
-    fn variants_of(&mut self, content: i64, put: &CatalogPut) -> rusqlite::Result<Vec<Variant>> {
-        let wanted = params![content, put.name, put.media_type, signed(put.size)];
-        let variant = |row: &rusqlite::Row<'_>| {
-            Ok(Variant { no: row.get(0)?, same_name: row.get(1)?, same: row.get(2)? })
-        };
-        self.variants.query_map(wanted, variant)?.collect()
+    /// The number of a new variant, which has one reference.
+    fn add_variant(&mut self, content: i64, known: &[Variant], put: &CatalogPut) -> rusqlite::Result<i64> {
+        let CatalogPut { name, media_type, size, .. } = put;
+        if known.iter().all(|variant| variant.no != 0) {
+            self.first_variant.execute(params![content, name, media_type, signed(*size)])?;
+            return Ok(0);
+        }
+        let no = known.iter().map(|variant| variant.no + 1).max().unwrap_or(0);
+        self.new_variant.execute(params![content, no, name, media_type, signed(*size)])?;
+        self.others.execute([content, 1])?;
+        Ok(no)
+    }
+
+    fn find(&mut self, id: &ContentId, wanted: Wanted<'_>) -> rusqlite::Result<Option<Known>> {
+        let Wanted { name, media_type, size } = wanted;
+        let found: Option<(i64, u64, i64, Option<Variant>)> = self
+            .find
+            .query_row(params![key(id), id.as_bytes(), name, media_type, signed(size)], |row| {
+                let refs: i64 = row.get(3)?;
+                let first = Variant { no: 0, same_name: row.get(4)?, same: row.get(5)? };
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, (refs > 0).then_some(first)))
+            })
+            .optional()?;
+        let Some((content, holders, others, first)) = found else { return Ok(None) };
+        let mut variants: Vec<Variant> = first.into_iter().collect();
+        if others > 0 {
+            let variant = |row: &rusqlite::Row<'_>| {
+                Ok(Variant { no: row.get(0)?, same_name: row.get(1)?, same: row.get(2)? })
+            };
+            for other in self.variants.query_map(params![content, name, media_type, signed(size)], variant)? {
+                variants.push(other?);
+            }
+        }
+        Ok(Some(Known { content, holders, variants }))
     }
 }
 

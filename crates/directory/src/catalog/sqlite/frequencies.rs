@@ -26,7 +26,7 @@ impl Frequencies {
         // What one of the sample stands for, in documents that would have been counted when they were written.
         let weight = u32::try_from((last / SAMPLE / ONE_IN).max(1)).unwrap_or(u32::MAX);
         let step = usize::try_from((last / SAMPLE).max(1)).unwrap_or(usize::MAX);
-        let mut names = conn.prepare("SELECT name FROM variants WHERE content >= ?1 LIMIT 1")?;
+        let mut names = conn.prepare("SELECT name FROM contents WHERE id >= ?1 LIMIT 1")?;
         let mut grams = String::new();
         for content in (1..=last).step_by(step) {
             let name: Option<String> = names.query_row([content], |row| row.get(0)).optional()?;

@@ -157,7 +157,8 @@ pub(super) fn tidy(conn: &Connection) -> rusqlite::Result<bool> {
 
 fn read_document(conn: &Connection, content: i64) -> rusqlite::Result<String> {
     let mut variants = conn.prepare_cached(
-        "SELECT name, media_type, size FROM variants WHERE content = ?1 ORDER BY no LIMIT ?2",
+        "SELECT name, media_type, size FROM contents WHERE id = ?1 AND refs > 0
+         UNION ALL SELECT name, media_type, size FROM variants WHERE content = ?1 LIMIT ?2",
     )?;
     let mut rows = variants.query((content, INDEXED_VARIANTS))?;
     let mut grams = format!("{ALL} ");

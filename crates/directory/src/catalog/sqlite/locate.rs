@@ -24,10 +24,10 @@ use crate::catalog::{CatalogError, MAX_HOLDERS, MAX_NAMES};
 /// Holders that one content is answered with where many contents are asked for.
 const MAX_HOLDERS_OF_MANY: usize = 32;
 
-const HOLDINGS: &str = "SELECT h.peer, h.variant, h.pieces, h.reports, h.audience, v.name, v.size
-    FROM contents c CROSS JOIN holdings h ON h.content = c.id
-        CROSS JOIN variants v ON v.content = h.content AND v.no = h.variant
-    WHERE c.key = ?1 AND c.hash = ?2";
+const HOLDINGS: &str = "SELECT h.peer, h.variant, h.pieces, h.reports, h.audience, c.name, c.size, c.id
+    FROM contents c CROSS JOIN holdings h ON h.content = c.id WHERE c.key = ?1 AND c.hash = ?2";
+/// Of a variant that does not stand in `contents`.
+const OTHER: &str = "SELECT name, size FROM variants WHERE content = ?1 AND no = ?2";
 
 struct Held {
     entry: Arc<Entry>,
@@ -87,12 +87,13 @@ fn find(
         match found.variants.iter_mut().find(|known| known.no == variant) {
             Some(known) => known.holders += 1,
             None => {
-                found.variants.push(Variant {
-                    no: variant,
-                    name: row.get(5)?,
-                    size: row.get(6)?,
-                    holders: 1,
-                });
+                let (name, size) = match variant {
+                    0 => (row.get(5)?, row.get(6)?),
+                    _ => conn
+                        .prepare_cached(OTHER)?
+                        .query_row([row.get(7)?, variant], |row| Ok((row.get(0)?, row.get(1)?)))?,
+                };
+                found.variants.push(Variant { no: variant, name, size, holders: 1 });
             }
         }
         let (pieces, reports) = (row.get(2)?, row.get(3)?);

@@ -61,12 +61,12 @@ pub(super) fn files(
     viewer: &Username,
 ) -> rusqlite::Result<Items<PeerFile, FilesCursor>> {
     let mut statement = conn.prepare_cached(
-        "SELECT h.content, h.variant, h.audience, c.hash, v.name, v.size, v.media_type, h.pieces
-         FROM holdings h INDEXED BY holdings_by_peer
-             CROSS JOIN contents c ON c.id = h.content
-             CROSS JOIN variants v ON v.content = h.content AND v.no = h.variant
+        "SELECT h.content, h.variant, h.audience, c.hash, c.name, c.size, c.media_type, h.pieces
+         FROM holdings h INDEXED BY holdings_by_peer CROSS JOIN contents c ON c.id = h.content
          WHERE h.peer = ?1 AND (h.content, h.variant) > (?2, ?3) ORDER BY h.content, h.variant",
     )?;
+    let mut other =
+        conn.prepare_cached("SELECT name, size, media_type FROM variants WHERE content = ?1 AND no = ?2")?;
     let (content, variant) = after.unwrap_or((0, 0));
     let mut rows = statement.query([entry.row, content, if after.is_some() { variant } else { -1 }])?;
     let mut page = Items { items: Vec::new(), next: None };
@@ -78,17 +78,21 @@ pub(super) fn files(
             page.next = Some(last);
             break;
         }
-        let here = (row.get(0)?, row.get(1)?);
+        let here: FilesCursor = (row.get(0)?, row.get(1)?);
         if visible(row.get_ref(2)?.as_str_or_null()?, &entry.username, viewer) {
             if page.items.len() == limit {
                 page.next = Some(last);
                 break;
             }
+            let (name, size, media_type) = match here.1 {
+                0 => (row.get(4)?, row.get(5)?, row.get(6)?),
+                _ => other.query_row([here.0, here.1], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?,
+            };
             page.items.push(PeerFile {
                 content_id: content::ContentId::from_bytes(row.get(3)?),
-                name: row.get(4)?,
-                size: row.get(5)?,
-                media_type: row.get(6)?,
+                name,
+                size,
+                media_type,
                 pieces_held: row.get(7)?,
             });
         }

@@ -1,7 +1,9 @@
 //! The tables, and how every connection is set up.
 //!
 //! Names are long and ids are long, so each is stored once: a content gets a small number, a name with its media type
-//! and size is a *variant* of its content, and who holds what is a row of small numbers. New contents get growing
+//! and size is a *variant* of its content, and who holds what is a row of small numbers. Nearly every content has one
+//! variant, so variant 0 stands in `contents` itself (it is there while `refs` is above 0), and `others` says how many
+//! more are in `variants`: a lookup then reads three trees, and an entry that arrives writes four. New contents get growing
 //! numbers, so that all but one tree grow at their end; that one, from hash to number, has eight bytes of the hash as
 //! key, because a page of it is written for nearly every row that arrives.
 //!
@@ -32,7 +34,8 @@ CREATE TABLE peers (
     revision INTEGER NOT NULL, files INTEGER NOT NULL, restricted INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE contents (
-    id INTEGER PRIMARY KEY, key INTEGER NOT NULL, hash BLOB NOT NULL, holders INTEGER NOT NULL
+    id INTEGER PRIMARY KEY, key INTEGER NOT NULL, hash BLOB NOT NULL, holders INTEGER NOT NULL,
+    name TEXT NOT NULL, media_type TEXT, size INTEGER NOT NULL, refs INTEGER NOT NULL, others INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX contents_by_key ON contents (key);
 CREATE TABLE variants (
@@ -82,8 +85,9 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags)?;
     set_up(&conn, 32)?;
     conn.busy_timeout(Duration::from_secs(1))?;
+    // Read in place: a cache of its own would be empty again after each commit.
     conn.pragma_update(None, "mmap_size", 4_i64 << 30)?;
-    conn.pragma_update(None, "cache_size", -32_768)?;
+    conn.pragma_update(None, "cache_size", -16_384)?;
     Ok(conn)
 }
 

@@ -6,10 +6,10 @@
 //! Work is bounded: a request looks at so many candidates and no more. A page may therefore end early, with a cursor to
 //! go on from; it happens only where a filter passes over nearly everything that the words find.
 
-use std::collections::HashSet;
+use std::{cmp::Reverse, collections::HashSet};
 
 use content::{ContentId, Layout};
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, Row, params};
 use wire::{Username, rest::directory::SearchItem};
 
 use super::{
@@ -104,9 +104,9 @@ struct Page<'a> {
     /// The peers of whom one must hold what is found; `None` where anybody may.
     named: Option<HashSet<i64>>,
     holds: CachedStatement<'a>,
-    variants: CachedStatement<'a>,
+    content: CachedStatement<'a>,
+    others: CachedStatement<'a>,
     holdings: CachedStatement<'a>,
-    hash: CachedStatement<'a>,
     budget: u32,
     last: SearchCursor,
     done: Items<SearchItem, SearchCursor>,
@@ -117,6 +117,7 @@ struct Variant {
     name: String,
     media_type: Option<String>,
     size: u64,
+    refs: i64,
     matches: bool,
 }
 
@@ -147,12 +148,13 @@ impl<'a> Page<'a> {
             now,
             named,
             holds: conn.prepare_cached("SELECT peer FROM holdings WHERE content = ?1")?,
-            variants: conn.prepare_cached(
-                "SELECT no, name, media_type, size FROM variants WHERE content = ?1 ORDER BY refs DESC, no",
+            content: conn.prepare_cached(
+                "SELECT name, media_type, size, refs, others, hash FROM contents WHERE id = ?1",
             )?,
+            others: conn
+                .prepare_cached("SELECT name, media_type, size, refs, no FROM variants WHERE content = ?1")?,
             holdings: conn
                 .prepare_cached("SELECT peer, variant, pieces, audience FROM holdings WHERE content = ?1")?,
-            hash: conn.prepare_cached("SELECT hash FROM contents WHERE id = ?1")?,
             budget: BUDGET,
             last: 0,
             done: Items { items: Vec::new(), next: None },
@@ -215,7 +217,7 @@ impl<'a> Page<'a> {
             }
         }
         self.budget = self.budget.saturating_sub(LOOK);
-        let mut variants = self.variants_of(content)?;
+        let Some((hash, mut variants)) = self.variants_of(content)? else { return Ok(None) };
         if variants.iter().all(|variant| !variant.matches) {
             return Ok(None);
         }
@@ -236,10 +238,9 @@ impl<'a> Page<'a> {
         }
         drop(rows);
         let Some(best) = seen.best else { return Ok(None) };
-        let hash = self.hash.query_row([content], |row| row.get(0))?;
         let Variant { name, media_type, size, .. } = variants.swap_remove(best);
         Ok(Some(SearchItem {
-            content_id: ContentId::from_bytes(hash),
+            content_id: hash,
             name,
             size,
             media_type,
@@ -249,21 +250,40 @@ impl<'a> Page<'a> {
         }))
     }
 
-    fn variants_of(&mut self, content: i64) -> rusqlite::Result<Vec<Variant>> {
+    /// The content's hash and its variants, those that most holders use first.
+    fn variants_of(&mut self, content: i64) -> rusqlite::Result<Option<(ContentId, Vec<Variant>)>> {
         let mut variants = Vec::new();
-        let mut rows = self.variants.query([content])?;
-        while let Some(row) = rows.next()? {
-            let mut variant = Variant {
-                no: row.get(0)?,
-                name: row.get(1)?,
-                media_type: row.get(2)?,
-                size: row.get(3)?,
-                matches: false,
-            };
-            variant.matches = matches(self.search, &variant);
-            variants.push(variant);
+        let mut rows = self.content.query([content])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let first = Variant::read(row, 0, self.search)?;
+        if first.refs > 0 {
+            variants.push(first);
         }
-        Ok(variants)
+        let others: i64 = row.get(4)?;
+        let hash = ContentId::from_bytes(row.get(5)?);
+        if others > 0 {
+            let mut rows = self.others.query([content])?;
+            while let Some(row) = rows.next()? {
+                variants.push(Variant::read(row, row.get(4)?, self.search)?);
+            }
+            variants.sort_by_key(|variant| (Reverse(variant.refs), variant.no));
+        }
+        Ok(Some((hash, variants)))
+    }
+}
+
+impl Variant {
+    fn read(row: &Row<'_>, no: i64, search: &Search) -> rusqlite::Result<Self> {
+        let mut variant = Self {
+            no,
+            name: row.get(0)?,
+            media_type: row.get(1)?,
+            size: row.get(2)?,
+            refs: row.get(3)?,
+            matches: false,
+        };
+        variant.matches = matches(search, &variant);
+        Ok(variant)
     }
 }
 
