@@ -53,8 +53,15 @@ impl Reply {
     }
 }
 
+/// A client wants a process-wide choice of cryptography even where it speaks no TLS; each test may be a process of its
+/// own, and not all begin with a peer in it.
+pub(crate) fn install_crypto() {
+    let _already_made = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
 impl Api {
     pub(crate) fn new(pclient: SocketAddr, share_dir: PathBuf) -> Self {
+        install_crypto();
         let http = Client::builder()
             .timeout(Duration::from_secs(120))
             .connect_timeout(Duration::from_secs(10))

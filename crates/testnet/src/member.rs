@@ -25,7 +25,7 @@ use wire::{
     rest::directory::{CatalogDelta, CatalogPut, Located, SessionReply},
 };
 
-use crate::{Api, Reply, read};
+use crate::{Api, Reply, api::install_crypto, read};
 
 /// Logged in, with keys in a folder of its own.
 pub struct Member {
@@ -46,6 +46,7 @@ impl Member {
         let folder = tempfile::tempdir().unwrap();
         let identity = Arc::new(Identity::open(folder.path()).unwrap());
         let key_pem = String::from_utf8(read(folder.path().join("identity.key"))).unwrap();
+        install_crypto();
         let http =
             Client::builder().timeout(Duration::from_secs(30)).tls_certs_only([]).no_proxy().build().unwrap();
         let url = |path: &str| directory.join(path).unwrap();
