@@ -206,3 +206,74 @@ fn write_whole(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     };
     write().with_context(|| format!("{} cannot be written", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{
+        RootCertStore,
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+        server::WebPkiClientVerifier,
+    };
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+    use x509_parser::prelude::{GeneralName, X509Certificate};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn rustls_believes_its_certificates_while_they_are_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::open(folder.path(), (NOW * 1000) as i64).unwrap();
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let csr = CertificateParams::new(vec!["other.peer.trueque".to_owned()]).unwrap();
+        let request = Request::read(&csr.serialize_request(&key).unwrap().pem().unwrap()).unwrap();
+        // A username that is no host name must not keep a certificate from being believed.
+        let username = "a..b_".parse().unwrap();
+        let pem = authority.issue(&request, &username, (NOW * 1000) as i64).unwrap();
+
+        let leaf = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+        let (roots, provider) = (Arc::new(roots), Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let server =
+            WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone()).build().unwrap();
+        let client = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
+        let name = |name: String| ServerName::try_from(name).unwrap();
+        let ours = name(format!("{}.peer.trueque", request.peer_id));
+        let believed = |name: &ServerName<'_>, seconds| {
+            server.verify_server_cert(&leaf, &[], name, &[], at(seconds)).is_ok()
+        };
+        for (seconds, valid) in
+            [(NOW - 299, true), (NOW + 86_399, true), (NOW - 301, false), (NOW + 86_401, false)]
+        {
+            assert_eq!(believed(&ours, seconds), valid, "{seconds}");
+            assert_eq!(client.verify_client_cert(&leaf, &[], at(seconds)).is_ok(), valid, "{seconds}");
+        }
+        assert!(!believed(&name("other.peer.trueque".to_owned()), NOW), "a request names nobody");
+
+        let (_, parsed) = X509Certificate::from_der(&leaf).unwrap();
+        let names = &parsed.subject_alternative_name().unwrap().unwrap().value.general_names;
+        let expected = [format!("{}.peer.trueque", request.peer_id), "a..b_.user.trueque".to_owned()];
+        assert_eq!(names.as_slice(), expected.each_ref().map(|name| GeneralName::DNSName(name)));
+        assert_eq!(parsed.subject().to_string(), format!("CN={}", request.peer_id));
+    }
+
+    #[test]
+    fn a_damaged_authority_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Authority::open(folder.path(), 0).unwrap();
+        assert_eq!(Authority::open(folder.path(), 1).unwrap().pem(), first.pem());
+        let key = folder.path().join("ca.key");
+        fs::write(&key, "nonsense").unwrap();
+        assert!(Authority::open(folder.path(), 2).is_err());
+        fs::remove_file(&key).unwrap();
+        assert!(Authority::open(folder.path(), 3).is_err());
+    }
+}
