@@ -24,6 +24,7 @@ fn main() -> ExitCode {
 
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let lifecycle = Lifecycle::new();
+    metrics::keep_tidy(&lifecycle);
     let app = App::open(&config, Clock::system(), Passwords::standard()?)?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await

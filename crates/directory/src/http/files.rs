@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{extract::State, response::Response};
 use content::ContentId;
 use http::StatusCode;
 use wire::{
     ErrorCode,
     http::{JsonBody, Path, Problem},
-    rest::directory::{LocateReply, LocateRequest, Located, MAX_LOCATE, Report, ReportKind},
+    rest::directory::{LocateRequest, MAX_LOCATE, Report, ReportKind},
 };
 
-use super::{auth::Caller, problems};
+use super::{auth::Caller, json, problems};
 use crate::App;
 
 /// `GET /v1/files/{content_id}`.
@@ -19,12 +19,12 @@ pub(super) async fn locate(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
     Path(id): Path<ContentId>,
-) -> Result<Json<Located>, Problem> {
+) -> Result<Response, Problem> {
     let found =
         app.catalog.locate(&id, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;
     let mut located = found.ok_or_else(|| Problem::not_found("nobody holds this content"))?;
     located.holders.iter_mut().for_each(|holder| holder.relay = app.relay());
-    Ok(Json(located))
+    json(&located)
 }
 
 /// `POST /v1/files/locate`.
@@ -32,7 +32,7 @@ pub(super) async fn locate_many(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
     JsonBody(LocateRequest { content_ids }): JsonBody<LocateRequest>,
-) -> Result<Json<LocateReply>, Problem> {
+) -> Result<Response, Problem> {
     if content_ids.len() > MAX_LOCATE {
         return Err(Problem::new(
             ErrorCode::TooLarge,
@@ -46,7 +46,7 @@ pub(super) async fn locate_many(
     let mut reply =
         app.catalog.locate_many(&content_ids, &session.username, now).await.map_err(problems::of_catalog)?;
     reply.peers.iter_mut().for_each(|peer| peer.relay = app.relay());
-    Ok(Json(reply))
+    json(&reply)
 }
 
 /// `POST /v1/files/{content_id}/reports`.

@@ -1,7 +1,7 @@
 //! The stack of middleware that both routers wear: request id, log line, metric, panic → 500, and a problem document
 //! for what axum refuses by itself (unknown route, wrong method, a body over its limit).
 
-use std::{any::Any, time::Instant};
+use std::{any::Any, cell::RefCell, collections::HashSet, time::Instant};
 
 use axum::{
     Router,
@@ -9,7 +9,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -45,7 +45,7 @@ async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let method = request.method().clone();
     // The route, never the path itself: a metric label per content id would grow without bound.
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("none", |route| lasting(route.as_str()));
     let started = Instant::now();
 
     let span = tracing::debug_span!("request", request.id = %id, http.method = %method, http.route = %route);
@@ -53,7 +53,7 @@ async fn observe(request: Request, next: Next) -> Response {
     let mut response = worded(response, &id);
 
     let status = response.status();
-    let labels = [("method", method.to_string()), ("route", route), ("status", status.as_str().to_owned())];
+    let labels = [("method", known(&method)), ("route", route), ("status", lasting(status.as_str()))];
     metrics::counter!("trueque_http_requests_total", &labels).increment(1);
     metrics::histogram!("trueque_http_request_seconds", &labels[..2]).record(started.elapsed().as_secs_f64());
     span.in_scope(|| tracing::debug!(http.status = status.as_u16(), "answered"));
@@ -63,6 +63,35 @@ async fn observe(request: Request, next: Next) -> Response {
     }
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// The method as a label. Callers can make up methods, and a label for each would grow without bound.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// The same text for the rest of the process's life, so that labels need no copies. Routes and statuses only: there are
+/// few of them.
+fn lasting(text: &str) -> &'static str {
+    thread_local! {
+        static TEXTS: RefCell<HashSet<&'static str>> = RefCell::default();
+    }
+    TEXTS.with_borrow_mut(|texts| {
+        texts.get(text).copied().unwrap_or_else(|| {
+            let kept: &'static str = Box::leak(text.into());
+            texts.insert(kept);
+            kept
+        })
+    })
 }
 
 /// The caller's own id where it is a short plain word, so that it can be followed across services; else a new one.
