@@ -119,3 +119,14 @@ fn help_shows_no_secret() {
         output.status.success() && help.contains("DIRECTORY_ADMIN_TOKEN") && !help.contains("a-very-secret")
     );
 }
+
+#[test]
+fn a_folder_belongs_to_one_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, _) = start(folder.path());
+    let second = program(folder.path()).output().unwrap();
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert!(!second.status.success() && error.contains("catalog.sqlite"), "{error}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -20,6 +20,10 @@ const VERSION: i64 = 1;
 /// moved once.
 const CHECKPOINT_PAGES: u32 = 16_384;
 
+/// SQLite's way of opening a file for one process alone: a second directory on the same folder is refused, and a
+/// reading needs no locks of the system, which would cost as much as a lookup.
+const ONE_PROCESS: &str = "unix-excl";
+
 const TABLES: &str = "
 CREATE TABLE accounts (
     username TEXT PRIMARY KEY, password_hash TEXT NOT NULL, disabled INTEGER NOT NULL, created_at INTEGER NOT NULL
@@ -58,9 +62,10 @@ INSERT INTO docs(docs, rank) VALUES ('usermerge', 2);
 
 /// The connection of the writer; makes the tables where there are none.
 pub(super) fn open_writer(path: &Path) -> anyhow::Result<Connection> {
-    let conn = Connection::open(path)?;
+    let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags_and_vfs(path, flags, ONE_PROCESS)?;
     set_up(&conn, 64)?;
-    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.busy_timeout(Duration::from_secs(1))?;
     conn.pragma_update_and_check(None, "journal_mode", "wal", |row| {
         let mode: String = row.get(0)?;
         if mode == "wal" { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
@@ -82,7 +87,7 @@ pub(super) fn open_writer(path: &Path) -> anyhow::Result<Connection> {
 /// A connection that only reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    let conn = Connection::open_with_flags_and_vfs(path, flags, ONE_PROCESS)?;
     set_up(&conn, 32)?;
     conn.busy_timeout(Duration::from_secs(1))?;
     // Read in place: a cache of its own would be empty again after each commit.

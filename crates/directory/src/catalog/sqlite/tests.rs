@@ -85,6 +85,26 @@ async fn what_was_answered_survives_a_crash() {
 }
 
 #[tokio::test]
+async fn many_callers_read_what_was_just_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = Arc::new(SqliteCatalog::open(folder.path()).unwrap());
+    let threads: Vec<_> = (0..4)
+        .map(|n| {
+            let catalog = catalog.clone();
+            std::thread::spawn(move || {
+                for round in 0..50 {
+                    let name = format!("user{n}.{round}").parse().unwrap();
+                    let create = catalog.create_account(&name, "hash".to_owned(), None, 0);
+                    futures::executor::block_on(create).unwrap();
+                    assert!(futures::executor::block_on(catalog.account(&name)).unwrap().is_some());
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[tokio::test]
 async fn a_file_of_another_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(SqliteCatalog::open(folder.path()).unwrap());
