@@ -1,5 +1,6 @@
 //! The promises of the whole network, on real sockets, one file for each theme. One program, so that it is linked
 //! once and its tests run side by side; each test has a network, a runtime and folders of its own.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what goes wrong should end the test, there")]
 
 mod content;
 mod crash;
