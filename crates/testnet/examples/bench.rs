@@ -31,7 +31,9 @@ fn main() -> anyhow::Result<()> {
     let all = wanted.is_empty();
     let wants = |what: &str| all || wanted.iter().any(|one| one == what);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let bench = Bench { programs, root: ram_disk()?, runtime };
+    let _only_once = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
+    let bench = Bench { programs, root: ram_disk()?, runtime, client };
     if wants("one") {
         bench.one()?;
     }
@@ -61,6 +63,7 @@ struct Bench {
     programs: PathBuf,
     root: PathBuf,
     runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
 }
 
 /// A directory or peer that runs. Killed when dropped.
@@ -165,8 +168,7 @@ impl Bench {
 
     fn call(&self, method: &str, url: String, body: Option<Value>) -> anyhow::Result<Value> {
         self.runtime.block_on(async {
-            let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
-            let mut request = client.request(method.parse()?, url);
+            let mut request = self.client.request(method.parse()?, url);
             if let Some(body) = body {
                 request = request.header("content-type", "application/json").body(body.to_string());
             }
@@ -246,8 +248,7 @@ impl Bench {
         let bytes = 1024 * MIB;
         let mut rows = Vec::new();
         for round in 0..RUNS {
-            let (directory, ana) = (self.directory()?, ());
-            let () = ana;
+            let directory = self.directory()?;
             let ana = self.peer(&directory, "ana")?;
             let beto = self.peer(&directory, "beto")?;
             let (path, id) = self.sample(&ana, "one.bin", 1024)?;

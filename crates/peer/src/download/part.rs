@@ -30,6 +30,8 @@ pub struct Part {
     file: Arc<File>,
     path: PathBuf,
     pieces: watch::Sender<PieceSet>,
+    /// The kernel lets one write into a file at a time, and the others spin: here they sleep.
+    writing: Mutex<()>,
 }
 
 /// Why a piece was not taken.
@@ -64,7 +66,13 @@ impl Part {
         } else {
             file.set_len(size)?;
         }
-        Ok(Self { outline, file: Arc::new(file), path: path.to_owned(), pieces: watch::Sender::new(pieces) })
+        Ok(Self {
+            outline,
+            file: Arc::new(file),
+            path: path.to_owned(),
+            pieces: watch::Sender::new(pieces),
+            writing: Mutex::new(()),
+        })
     }
 
     pub fn outline(&self) -> &Arc<Outline> {
@@ -103,7 +111,10 @@ impl Part {
         }
         self.outline.check(index, hasher.finish())?;
         let offset = self.outline.layout().range(index).start;
-        write_all_at(&self.file, segments, offset).map_err(PieceError::Disk)?;
+        {
+            let _one_at_a_time = self.writing.lock();
+            write_all_at(&self.file, segments, offset).map_err(PieceError::Disk)?;
+        }
         Ok(self.pieces.send_if_modified(|pieces| pieces.insert(index)))
     }
 

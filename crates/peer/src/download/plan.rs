@@ -31,6 +31,8 @@ const SPAN_SECONDS: f64 = 0.5;
 const RARE_SEARCH: usize = 4096;
 /// What other receivers will have delivered within this many seconds is left to them.
 const TRADE_SECONDS: f64 = 2.0;
+/// So much slower than a whole source may other receivers be, together, and still be left to trade.
+const TRADE_PATIENCE: f64 = 3.0;
 const MAX_DUPLICATES: u8 = 2;
 const STALLED: Duration = Duration::from_secs(2);
 const RATE_WINDOW: Duration = Duration::from_millis(100);
@@ -96,6 +98,8 @@ struct Source {
     rate: f64,
     window: Option<(Instant, u64)>,
     in_flight: usize,
+    /// Where its last span ended.
+    frontier: Option<u32>,
     failures: u32,
     rests_until: Option<Instant>,
     banned: bool,
@@ -262,6 +266,7 @@ impl Plan {
                 source.window = Some((now, 0));
             }
             source.in_flight += 1;
+            source.frontier = Some(pieces.end);
         }
         let span = self.next_span;
         self.next_span += 1;
@@ -285,54 +290,71 @@ impl Plan {
         }
         let (first, holders) = self.rarest(source)?;
         let whole = self.sources.values().filter(|other| !other.banned && other.pieces.is_full()).count();
-        if source.pieces.is_full() && holders > whole && self.others_are_quick() {
+        if source.pieces.is_full() && holders > whole && self.others_are_quick(source.rate) {
             return None;
         }
         Some(self.run(source, first, source.span_length(), |index| self.holders(index) == holders))
     }
 
-    /// The free piece of this source that fewest sources have, and how many those are.
+    /// Where to begin among the free pieces of this source that fewest sources have, and how many those are.
+    ///
+    /// A source is read on where its last span ended. When others were faster there, the largest gap is next; and
+    /// where somebody is filling it from its beginning already, its middle, so that two receivers meet once and not
+    /// at every piece.
     fn rarest(&self, source: &Source) -> Option<(u32, usize)> {
-        let mut best: Option<(u32, usize)> = None;
-        let all_whole = self.sources.values().all(|other| other.pieces.is_full() || other.banned);
-        let mut at = self.start;
-        let mut wrapped = false;
-        for _ in 0..RARE_SEARCH {
-            let Some(index) =
-                self.free.first_common(&source.pieces, at).filter(|index| !wrapped || *index < self.start)
-            else {
-                if wrapped || self.start == 0 {
-                    break;
-                }
-                (at, wrapped) = (0, true);
-                continue;
-            };
-            let holders = self.holders(index);
-            if best.is_none_or(|(_, fewest)| holders < fewest) {
-                best = Some((index, holders));
-            }
-            if all_whole || holders <= 1 {
-                break;
-            }
-            at = index + 1;
+        let partial = || self.sources.values().filter(|other| !other.banned && !other.pieces.is_full());
+        let from = source.frontier.unwrap_or(self.start);
+        if partial().next().is_none() {
+            let first = self.candidates(source, from).next()?;
+            return Some((first, self.holders(first)));
         }
-        best
+        let (mut fewest, mut gaps) = (usize::MAX, Vec::<Range<u32>>::new());
+        for index in self.candidates(source, from).take(RARE_SEARCH) {
+            let holders = self.holders(index);
+            if holders < fewest {
+                fewest = holders;
+                gaps.clear();
+            }
+            if holders == fewest {
+                match gaps.last_mut().filter(|gap| gap.end == index) {
+                    Some(gap) => gap.end += 1,
+                    None => gaps.push(index..index + 1),
+                }
+            }
+        }
+        if gaps.first().is_some_and(|gap| gap.start == from) {
+            return Some((from, fewest));
+        }
+        let largest = gaps.into_iter().max_by_key(|gap| gap.end - gap.start)?;
+        let before = largest.start.checked_sub(1);
+        let taken = before.is_some_and(|before| partial().any(|other| other.pieces.contains(before)));
+        let first = if taken { largest.start + (largest.end - largest.start) / 2 } else { largest.start };
+        Some((first, fewest))
+    }
+
+    /// The free pieces of a source, from `from` on and around.
+    fn candidates(&self, source: &Source, from: u32) -> impl Iterator<Item = u32> {
+        let next = |at: u32| self.free.first_common(&source.pieces, at);
+        let rest = std::iter::successors(next(from), move |index| next(index + 1));
+        let begun = std::iter::successors(next(0), move |index| next(index + 1));
+        rest.chain(begun.take_while(move |index| *index < from))
     }
 
     fn holders(&self, index: u32) -> usize {
         self.sources.values().filter(|source| !source.banned && source.pieces.contains(index)).count()
     }
 
-    /// Whether partial holders will soon have delivered what is free and theirs.
-    fn others_are_quick(&self) -> bool {
+    /// Whether partial holders will deliver what is free and theirs: soon, or not much later than a source of this
+    /// rate would.
+    fn others_are_quick(&self, rate: f64) -> bool {
         let partial = || self.sources.values().filter(|source| !source.banned && !source.pieces.is_full());
         let known: Vec<f64> =
             self.sources.values().map(|source| source.rate).filter(|rate| *rate > 0.0).collect();
         let usual = if known.is_empty() { 0.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
-        let rate: f64 = partial().map(|source| if source.rate > 0.0 { source.rate } else { usual }).sum();
+        let theirs: f64 = partial().map(|source| if source.rate > 0.0 { source.rate } else { usual }).sum();
         let stalled = partial().all(|source| source.rests_until.is_some());
         let bytes = f64::from(self.free.held()) * PIECE_SIZE as f64;
-        !stalled && rate > 0.0 && bytes / rate < TRADE_SECONDS
+        !stalled && theirs > 0.0 && (theirs * TRADE_PATIENCE >= rate || bytes / theirs < TRADE_SECONDS)
     }
 
     fn run(&self, source: &Source, first: u32, most: u32, fits: impl Fn(u32) -> bool) -> Range<u32> {
@@ -365,7 +387,16 @@ impl Plan {
 
 impl Source {
     fn new(pieces: PieceSet) -> Self {
-        Self { pieces, rate: 0.0, window: None, in_flight: 0, failures: 0, rests_until: None, banned: false }
+        Self {
+            pieces,
+            rate: 0.0,
+            window: None,
+            in_flight: 0,
+            frontier: None,
+            failures: 0,
+            rests_until: None,
+            banned: false,
+        }
     }
 
     fn is_ready(&self, now: Instant) -> bool {

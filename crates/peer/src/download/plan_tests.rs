@@ -94,6 +94,20 @@ fn rare_pieces_first_and_receivers_trade_the_rest() {
 }
 
 #[test]
+fn two_receivers_fill_a_gap_from_different_ends() {
+    let mut plan = plan(100);
+    let now = Instant::now();
+    plan.set_pieces(peer(1), PieceSet::full(100));
+    let first = plan.next(now);
+    assert_eq!(first[0].pieces.start, 0);
+    // Somebody else has fetched what comes next, and goes on from there.
+    plan.set_pieces(peer(2), set(100, 8..20));
+    bring(&mut plan, &first, now);
+    let of_origin = plan.next(now).into_iter().find(|order| order.source == peer(1)).unwrap();
+    assert_eq!(of_origin.pieces.start, 60, "the middle of 20..100");
+}
+
+#[test]
 fn a_liar_is_never_asked_again_and_a_lost_source_rests_longer_each_time() {
     let mut plan = plan(10);
     let mut now = Instant::now();
