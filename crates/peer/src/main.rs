@@ -39,6 +39,7 @@ fn start() -> anyhow::Result<ExitCode> {
 
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let lifecycle = Lifecycle::new();
+    metrics::keep_tidy(&lifecycle);
     let doors = Doors::open(&settings).await?;
     let started = App::start(&settings, doors, Clock::system(), &lifecycle).await;
     // What had begun when a part failed ends with it, and is not a failure of its own.

@@ -163,7 +163,9 @@ impl Bench {
         ];
         let folder = self.root.join(name);
         fs::create_dir_all(folder.join("share"))?;
-        Program::start(&self.programs.canonicalize()?.join("peer"), &folder, &settings, 2)
+        let peer = Program::start(&self.programs.canonicalize()?.join("peer"), &folder, &settings, 2)?;
+        self.wait("a login", || Ok(self.get(&peer, "/v1/status")?["directory"]["connected"] == true))?;
+        Ok(peer)
     }
 
     fn call(&self, method: &str, url: String, body: Option<Value>) -> anyhow::Result<Value> {

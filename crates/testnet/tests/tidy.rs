@@ -3,6 +3,8 @@
 //! Each rule is a function from text to complaints, so that a small test beside it shows that it can fail. A rule that
 //! is in the way is changed here, with its reason; there is no list of exceptions elsewhere.
 
+#![expect(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -20,6 +20,8 @@ use crate::{Failure, link::Target, store::downloads as table};
 
 /// Looks at the directory while nobody can be asked.
 pub(super) const LOOK_WAITING: Duration = Duration::from_secs(2);
+/// The first time it looks again sooner: the peer may just be logging in.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// What a job starts with.
 pub(super) struct Prepared {
@@ -55,6 +57,7 @@ pub(super) async fn prepare(
         let pieces = pieces.and_then(|bits| PieceSet::from_bytes(outline.layout().count(), &bits).ok());
         prepared = Some((outline, pieces, None, None, restricted));
     }
+    let mut pause = FIRST_PAUSE;
     while prepared.is_none() {
         let asked = tokio::select! {
             asked = first_proof(engine, entry, distrusted) => asked,
@@ -73,7 +76,7 @@ pub(super) async fn prepare(
                 entry.update(|view| view.state = DownloadState::Waiting);
                 tell(engine, entry);
                 tokio::select! {
-                    () = tokio::time::sleep(LOOK_WAITING) => {}
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK_WAITING),
                     end = interrupted(entry, soft) => return Err(end),
                 }
             }

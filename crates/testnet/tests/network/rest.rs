@@ -20,6 +20,7 @@ const TABLE: &[(&str, &str, Option<&str>, u16)] = &[
     ("PUT", "/v1/downloads", Some("{}"), 405),
     ("GET", "/v1/status?x=1", None, 400),
     ("GET", "/v1/search?q=a&nonsense=1", None, 400),
+    ("GET", "/v1/search?q=%ff%fe", None, 400),
     ("GET", "/v1/search?limit=0", None, 400),
     ("GET", "/v1/search?limit=201", None, 400),
     ("GET", "/v1/search?limit=-1", None, 400),
