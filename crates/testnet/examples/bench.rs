@@ -3,6 +3,8 @@
 //! Machines are noisy, so every table prints what else this machine does with the same bytes in the same run. CPU is
 //! the sum over all processes that took part, in seconds.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
+
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
