@@ -482,7 +482,7 @@ impl Bench {
         let mut config = File::create(folder.join("nginx.conf"))?;
         write!(
             config,
-            "daemon off; worker_processes 2; pid {dir}/pid; error_log {dir}/error.log; events {{}}\n\
+            "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log; events {{}}\n\
              http {{ access_log off; sendfile on; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; \
              fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
              server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {cert}; ssl_certificate_key {key}; \
@@ -492,8 +492,12 @@ impl Bench {
             key = shown(&key),
             root = shown(path.parent().context("no folder")?),
         )?;
-        let child =
-            Command::new("nginx").arg("-c").arg(folder.join("nginx.conf")).stderr(Stdio::null()).spawn()?;
+        let child = Command::new("nginx")
+            .arg("-c")
+            .arg(folder.join("nginx.conf"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         let server = Program { child, urls: Vec::new(), folder };
         self.wait("nginx", || Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()))?;
         let name = path.file_name().and_then(|name| name.to_str()).context("no name")?;
