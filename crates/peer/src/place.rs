@@ -78,7 +78,8 @@ pub(crate) fn open_folder(root: &Path, folder: Option<&str>) -> io::Result<Owned
     Ok(at)
 }
 
-fn bring(temp: &Path, folder: &OwnedFd, name: &str, by: By) -> Result<(), Errno> {
+/// One attempt, at one name in an open folder; [`Errno::EXIST`] where something is there.
+pub(crate) fn bring(temp: &Path, folder: &OwnedFd, name: &str, by: By) -> Result<(), Errno> {
     let answer = match by {
         By::Link => rustix::fs::linkat(CWD, temp, folder, name, AtFlags::empty()),
         By::Rename => rustix::fs::renameat_with(CWD, temp, folder, name, RenameFlags::NOREPLACE),

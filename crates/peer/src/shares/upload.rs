@@ -6,22 +6,20 @@
 
 use std::{
     fs::{self, File},
-    os::fd::OwnedFd,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use content::{ContentId, SafeName};
-use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags},
-    io::Errno,
-};
+use rustix::io::Errno;
 use wire::rest::Audience;
 
 use super::{Inner, Landing, blocking, hash::Cancel, pass, refusal};
 use crate::{
     Failure,
     library::{NewFile, SharedEntry},
+    place::{By, bring, open_folder},
 };
 
 /// What the temporary names of uploads start with.
@@ -66,7 +64,7 @@ pub(super) async fn adopt(
             moving.in_flight.lock().insert(path.to_owned(), (stamp, cancel.clone()));
         };
         let moved = place(&root, &temp, &name, on_its_way);
-        let (path, name) = moved.map_err(|errno| Failure::storage(&errno.into()))?;
+        let (path, name) = moved.map_err(|error| Failure::storage(&error))?;
         guard.0 = None;
         Ok((path, name, cancel))
     })
@@ -104,7 +102,7 @@ fn place(
     temp: &Path,
     name: &SafeName,
     before: impl Fn(&Path),
-) -> Result<(PathBuf, SafeName), Errno> {
+) -> io::Result<(PathBuf, SafeName)> {
     let folder = open_folder(root, name.folder())?;
     for number in 1..NUMBERS {
         let name = if number == 1 { name.clone() } else { name.numbered(number) };
@@ -113,43 +111,16 @@ fn place(
             continue;
         }
         before(&path);
-        match move_to(temp, &folder, name.file_name()) {
+        match bring(temp, &folder, name.file_name(), By::Rename) {
             Ok(()) => {
                 rustix::fs::fsync(&folder)?;
                 return Ok((path, name));
             }
             Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
     }
-    Err(Errno::EXIST)
-}
-
-/// Opens a folder beneath `root`, making what is missing on the way.
-fn open_folder(root: &Path, folder: Option<&str>) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = rustix::fs::open(root, flags, Mode::empty())?;
-    for part in folder.into_iter().flat_map(|folder| folder.split('/')) {
-        match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o777)) {
-            Ok(()) => rustix::fs::fsync(&at)?,
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        at = rustix::fs::openat(&at, part, flags, Mode::empty())?;
-    }
-    Ok(at)
-}
-
-/// A rename that fails where there is something already.
-fn move_to(temp: &Path, folder: &OwnedFd, name: &str) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(CWD, temp, folder, name, RenameFlags::NOREPLACE) {
-        // A file system without it: a link fails where there is something, too.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            rustix::fs::linkat(CWD, temp, folder, name, AtFlags::empty())?;
-            rustix::fs::unlink(temp)
-        }
-        answer => answer,
-    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Removes the temporary file unless it has got its place.
