@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use daemon::{Clock, Lifecycle};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use url::Url;
 use wire::rest::pclient::Event;
 
@@ -27,9 +27,10 @@ use crate::{
     events::Events,
     identity::Identity,
     library::Library,
-    link::Links,
+    link::{Links, Reversals},
     pclient::rest::{self, About, Pclient, guard::Guard},
     pserver,
+    relay::{Broker, Relay, RelayParts, broker::BrokerParts},
     service::{self, Service},
     shares::{self, Shares},
     store::Store,
@@ -107,7 +108,7 @@ impl App {
         let session = Session::start(
             SessionParts {
                 client: directory.clone(),
-                identity,
+                identity: identity.clone(),
                 tls: tls.clone(),
                 clock,
                 held: held.clone(),
@@ -119,8 +120,19 @@ impl App {
         );
         announce::start(directory.clone(), library.clone(), held.clone(), lifecycle);
 
+        // The relay, where there is a broker.
+        let broker_parts = BrokerParts { own_id, setting: settings.amqp.clone(), session: session.clone() };
+        let (broker, deliveries) = Broker::start(broker_parts, lifecycle);
+        let relay = Relay::start(RelayParts {
+            identity: identity.clone(),
+            broker,
+            deliveries,
+            directory: directory.clone(),
+        });
+
         // Files in and out.
-        let links = Links::new(tls.clone(), lifecycle);
+        let reversals = Reversals::new(advertise.clone());
+        let links = Links::new(tls.clone(), Some(relay.clone()), reversals, lifecycle);
         let parts = Parts::default();
         let nudged = shares.clone();
         let service = Service::new(service::Parameters {
@@ -146,8 +158,6 @@ impl App {
         )
         .await?;
 
-        // No relay yet: nobody moves it.
-        let (_, relay) = watch::channel(false);
         let core = Pclient {
             directory,
             session,
@@ -159,7 +169,7 @@ impl App {
             links,
             events: Events::default(),
             about: Arc::new(About { peer_id: own_id, pserver_listen, advertise }),
-            relay,
+            relay: relay.state(),
             stop: lifecycle.soft(),
         };
         tell_events(&core, lifecycle);

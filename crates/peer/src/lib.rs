@@ -26,6 +26,7 @@ pub mod meter;
 pub mod pclient;
 mod place;
 pub mod pserver;
+pub mod relay;
 pub mod service;
 pub mod shares;
 pub mod store;

@@ -39,8 +39,8 @@ const PLACES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["lapin", "amqprs"],
-        &["crates/peer/src/pserver/relay", "crates/peer/src/link/relay"],
-        "the broker is the relay's business",
+        &["crates/peer/src/relay/broker/", "crates/peer/examples/", "crates/testnet/"],
+        "the broker's client has one place",
     ),
     (
         &["reqwest"],

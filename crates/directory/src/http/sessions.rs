@@ -80,7 +80,7 @@ pub(super) async fn login(
         certificate_pem,
         ca_pem: app.authority.pem().to_owned(),
         catalog_revision,
-        broker: app.broker.as_ref().map(|url| Broker { url: url.expose_secret().to_owned() }),
+        broker: broker_of(&app),
     };
     Ok((StatusCode::CREATED, Json(reply)))
 }
@@ -89,7 +89,7 @@ pub(super) async fn login(
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
-    JsonBody(RenewRequest { endpoints, csr_pem }): JsonBody<RenewRequest>,
+    JsonBody(RenewRequest { endpoints, csr_pem, sealing_key: _ }): JsonBody<RenewRequest>,
 ) -> Result<Json<RenewReply>, Problem> {
     if let Some(endpoints) = &endpoints {
         check_endpoints(endpoints)?;
@@ -112,7 +112,12 @@ pub(super) async fn renew(
         }
         other => problems::of_catalog(other),
     })?;
-    Ok(Json(RenewReply { lease_seconds: app.lease.as_secs(), catalog_revision, certificate_pem }))
+    Ok(Json(RenewReply {
+        lease_seconds: app.lease.as_secs(),
+        catalog_revision,
+        certificate_pem,
+        broker: broker_of(&app),
+    }))
 }
 
 /// `DELETE /v1/sessions/current`.
@@ -122,6 +127,12 @@ pub(super) async fn logout(
 ) -> Result<StatusCode, Problem> {
     app.catalog.logout(session.peer_id, app.clock.millis()).await.map_err(problems::of_catalog)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The broker as the session's peer is to use it.
+fn broker_of(app: &App) -> Option<Broker> {
+    let url = app.broker.as_ref()?.expose_secret().to_owned();
+    Some(Broker { url, username: None, password: None, expires_in: None })
 }
 
 fn wrong_password() -> Problem {

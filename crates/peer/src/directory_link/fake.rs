@@ -236,7 +236,7 @@ async fn renew(
         known.endpoints = endpoints;
     }
     let (lease_seconds, catalog_revision) = (known.lease_seconds, known.revision);
-    Ok(Json(RenewReply { lease_seconds, catalog_revision, certificate_pem }))
+    Ok(Json(RenewReply { lease_seconds, catalog_revision, certificate_pem, broker: None }))
 }
 
 async fn close(

@@ -55,7 +55,7 @@ pub struct LinkStatus {
     pub username: Option<Username>,
     pub state: LinkState,
     /// The broker that the directory tells its peers to use.
-    pub broker: Option<String>,
+    pub broker: Option<Broker>,
 }
 
 /// What the worker needs of the peer.
@@ -95,7 +95,7 @@ struct Worker {
     /// When to renew, or to try again.
     due: Option<Instant>,
     retries: ExponentialBackoff,
-    /// The directory may know other addresses of us, from before a restart.
+    /// The directory may know other addresses and another sealing key of us, from before a restart.
     tell_endpoints: bool,
 }
 
@@ -262,8 +262,9 @@ impl Worker {
             None
         };
         let endpoints = self.tell_endpoints.then(|| self.parts.endpoints.clone());
+        let sealing_key = self.tell_endpoints.then(|| self.parts.identity.sealing_public_hex());
         let mark = self.parts.held.mark();
-        match self.parts.client.renew(&RenewRequest { endpoints, csr_pem }).await {
+        match self.parts.client.renew(&RenewRequest { endpoints, csr_pem, sealing_key }).await {
             Ok(reply) => {
                 self.renewed(reply, mark);
             }
@@ -276,6 +277,7 @@ impl Worker {
         self.tell_endpoints = false;
         if let Some(active) = &mut self.active {
             active.lease_seconds = reply.lease_seconds;
+            active.broker = reply.broker;
             if let Some(certificate) = reply.certificate_pem {
                 match self.parts.tls.install(&certificate, &active.ca_pem) {
                     Ok(()) => {
@@ -421,8 +423,7 @@ impl Worker {
                 .map(|active| active.username.clone())
                 .or_else(|| self.credentials.as_ref().map(|(username, _)| username.clone())),
         };
-        let broker = self.active.as_ref().and_then(|active| active.broker.as_ref());
-        let broker = broker.map(|Broker { url }| url.clone());
+        let broker = self.active.as_ref().and_then(|active| active.broker.clone());
         let next = LinkStatus { username, state, broker };
         self.status.send_if_modified(|now| {
             let changed = *now != next;

@@ -122,11 +122,7 @@ async fn first_proof(
     holders.sort_by_key(|holder| std::cmp::Reverse(holder.pieces_held));
     let mut why = Failure::unavailable("no holder is online");
     for holder in holders {
-        let target = Target {
-            peer_id: holder.peer_id,
-            username: holder.username.clone(),
-            endpoints: holder.endpoints.clone(),
-        };
+        let target = Target::from(holder);
         match sources::describe(engine, &target, id, located.size).await {
             Ok(described) => {
                 let sources::Described { outline, restricted } = described;

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     Failure,
     library::{FileStamp, NewFile},
-    link::{SILENCE_TIMEOUT, Target},
+    link::{LinkError, SILENCE_TIMEOUT, Target},
     place::{By, open_folder, place_in},
     store::downloads::{self as table, DownloadRow, Kept},
 };
@@ -47,6 +47,8 @@ struct Wanted {
     size: u64,
     /// Only some may have it, as its holder said with the bytes.
     restricted: bool,
+    /// By which way it came.
+    path: PeerPath,
 }
 
 /// The files that one holder is asked for.
@@ -60,6 +62,7 @@ struct Landed {
     name: SafeName,
     path: PathBuf,
     stamp: FileStamp,
+    way: PeerPath,
 }
 
 pub(super) async fn start_many(
@@ -182,18 +185,14 @@ fn share_out(
                 });
                 let share = shares.entry(holder).or_default();
                 share.0 += item.size + 4096;
-                share.1.push(Wanted { entry, size: item.size, restricted: false });
+                share.1.push(Wanted { entry, size: item.size, restricted: false, path: PeerPath::Direct });
             }
             _ => rest.push(entry),
         }
     }
     let shares = shares.into_iter().filter_map(|(holder, (_, files))| {
         let peer = located.peers.get(holder as usize)?;
-        let target = Target {
-            peer_id: peer.peer_id,
-            username: peer.username.clone(),
-            endpoints: peer.endpoints.clone(),
-        };
+        let target = Target::from(peer);
         Some((target, files))
     });
     (shares.collect(), rest)
@@ -251,11 +250,11 @@ async fn receive(
     let mut writing = JoinSet::new();
     let asked = async {
         let link = engine.links.get(target, lane).await?;
-        link.fetch_many(&ids).await
+        Ok::<_, LinkError>((link.rung(), link.fetch_many(&ids).await?))
     };
     match asked.await {
         Err(error) => fault = Some(error.into()),
-        Ok(mut answer) => {
+        Ok((rung, mut answer)) => {
             let mut together: Vec<(Wanted, Bytes)> = Vec::with_capacity(WRITE_TOGETHER);
             loop {
                 let next = match tokio::time::timeout(SILENCE_TIMEOUT, answer.next()).await {
@@ -267,8 +266,8 @@ async fn receive(
                 };
                 match next {
                     None => break,
-                    Some(Err(status)) => {
-                        fault = Some(status.into());
+                    Some(Err(error)) => {
+                        fault = Some(error.into());
                         break;
                     }
                     Some(Ok(chunk)) => {
@@ -280,7 +279,7 @@ async fn receive(
                             fault = Some(Failure::unavailable("it answers what was not asked"));
                             break;
                         };
-                        file.restricted = chunk.restricted;
+                        (file.restricted, file.path) = (chunk.restricted, rung.into());
                         if chunk.error.is_empty() && chunk.data.len() as u64 == file.size {
                             together.push((file, chunk.data));
                         } else {
@@ -344,8 +343,8 @@ fn write(engine: &Engine, files: Vec<(Wanted, Bytes)>) -> Written {
         };
         match write_one(engine, &file, &bytes, &mut open) {
             Ok((path, name, stamp)) => {
-                let Wanted { entry, restricted, .. } = file;
-                written.landed.push(Landed { entry, outline, restricted, name, path, stamp });
+                let Wanted { entry, restricted, path: way, .. } = file;
+                written.landed.push(Landed { entry, outline, restricted, name, path, stamp, way });
             }
             Err(error) => {
                 tracing::debug!(%error, "a small file could not be written");
@@ -398,13 +397,13 @@ async fn settle(
     landed: Vec<Landed>,
 ) -> Result<Vec<Arc<Entry>>, (Failure, Vec<Arc<Entry>>)> {
     let (mut rows, mut files, mut entries) = (Vec::new(), Vec::new(), Vec::new());
-    for Landed { entry, outline, restricted, name, path, stamp } in landed {
+    for Landed { entry, outline, restricted, name, path, stamp, way } in landed {
         let Some(seq) = entry.seq() else { continue };
         let size = outline.layout().size();
         let source = Source {
             peer_id: target.peer_id,
             username: target.username.clone(),
-            path: PeerPath::Direct,
+            path: way,
             bytes: size,
             rate_bps: 0,
         };

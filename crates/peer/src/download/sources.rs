@@ -17,7 +17,7 @@ use wire::{
 use super::engine::Engine;
 use crate::{
     Failure,
-    link::{LinkError, SILENCE_TIMEOUT, Target, link_error},
+    link::{LinkError, SILENCE_TIMEOUT, Target},
     meter::Meter,
 };
 
@@ -76,8 +76,7 @@ impl Sources {
         if !self.known.contains_key(&peer) && (self.known.len() >= MAX_SOURCES || !holder.online) {
             return None;
         }
-        let target =
-            Target { peer_id: peer, username: holder.username.clone(), endpoints: holder.endpoints.clone() };
+        let target = Target::from(holder);
         let whole = holder.pieces_held >= layout.count();
         let known =
             self.known.entry(peer).or_insert_with(|| Known::new(target.clone(), Timestamp::UNIX_EPOCH));
@@ -97,11 +96,7 @@ impl Sources {
     /// Adds a receiver that another source told of, when the directory has said who it is.
     pub(super) fn met(&mut self, peer: &PeerItem) {
         if self.known.len() < MAX_SOURCES && peer.online {
-            let target = Target {
-                peer_id: peer.peer_id,
-                username: peer.username.clone(),
-                endpoints: peer.endpoints.clone(),
-            };
+            let target = Target::from(peer);
             self.known.entry(peer.peer_id).or_insert_with(|| Known::new(target, peer.last_seen));
         }
     }
@@ -177,7 +172,7 @@ pub(super) async fn watch(
     let link = engine.links.get(&target, 0).await.map_err(fail)?;
     let mut states = link.watch(id).await.map_err(fail)?;
     while let Some(state) = states.next().await {
-        let state = state.map_err(|status| fail(link_error(status)))?;
+        let state = state.map_err(fail)?;
         // Sets that do not fit the file are a mistake or a lie; either way they are worth nothing.
         let Ok(pieces) = PieceSet::from_bytes(count, &state.bits) else { continue };
         if pieces.held() != state.held {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Failure,
-    link::{Chunks, LinkError, SILENCE_TIMEOUT, Target},
+    link::{Chunks, Link, LinkError, SILENCE_TIMEOUT, Target},
     meter::Meter,
 };
 
@@ -59,10 +59,18 @@ pub(super) async fn fetch(
     arrived: mpsc::Sender<Arrived>,
 ) -> Ended {
     let span = order.span;
-    let fetched = run(&engine, &part, &source, &meter, &order, &arrived).await;
+    let lane = usize::try_from(span).unwrap_or_default();
+    let (rung, fetched) = match engine.links.get(&source, lane).await {
+        Ok(link) => (Some(link.rung()), run(&engine, &part, &link, &meter, &order, &arrived).await),
+        Err(error) => (None, Err(Fault::Link(error))),
+    };
     let mut ended = Ended { span, source, outcome: Outcome::Done, refusal: None, disk: None };
     match fetched {
-        Ok(()) => engine.links.succeeded(ended.source.peer_id),
+        Ok(()) => {
+            if let Some(rung) = rung {
+                engine.links.succeeded(ended.source.peer_id, rung);
+            }
+        }
         Err(Fault::Link(LinkError::Answered(failure))) => {
             ended.outcome = match failure.code {
                 ErrorCode::RateLimited | ErrorCode::Unavailable => Outcome::Busy,
@@ -71,7 +79,9 @@ pub(super) async fn fetch(
             ended.refusal = Some(failure);
         }
         Err(Fault::Link(LinkError::Unreachable(_) | LinkError::Silent)) => {
-            engine.links.failed(ended.source.peer_id);
+            if let Some(rung) = rung {
+                engine.links.failed(ended.source.peer_id, rung);
+            }
             ended.outcome = Outcome::Unreachable;
         }
         Err(Fault::Piece(PieceError::Wrong(_)) | Fault::TooMuch) => ended.outcome = Outcome::Corrupt,
@@ -90,14 +100,12 @@ pub(super) async fn fetch(
 async fn run(
     engine: &Engine,
     part: &Arc<Part>,
-    source: &Target,
+    link: &Link,
     meter: &Meter,
     order: &Order,
     arrived: &mpsc::Sender<Arrived>,
 ) -> Result<(), Fault> {
     let layout = part.outline().layout();
-    let lane = usize::try_from(order.span).unwrap_or_default();
-    let link = engine.links.get(source, lane).await.map_err(Fault::Link)?;
     let range = layout.span(&order.pieces);
     let mut chunks = link.fetch(part.outline().id(), range).await.map_err(Fault::Link)?;
 

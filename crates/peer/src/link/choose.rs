@@ -1,8 +1,12 @@
-//! When to try a peer again: the breaker. Pure: time and chance are arguments.
+//! Which way to a peer: the ladder, and the breaker of each of its rungs. Pure: time and chance are arguments.
 //!
-//! Two failures to reach a peer open it. It half-opens after 1 s, 2 s, 4 s … 60 s, each ± 20 %: one attempt is let
-//! through, and its outcome closes it or opens it for longer. Answers, refusals among them, are successes here: only
-//! "could not be reached" and "no answer in time" are failures.
+//! Direct is better than reversed, reversed better than relayed. Each rung has a breaker: two failures to reach the peer
+//! open it, and it half-opens after 1 s, 2 s, 4 s … 60 s, each ± 20 %: one attempt is let through, and its outcome
+//! closes it or opens it for longer. Answers, refusals among them, are successes here: only "could not be reached" and
+//! "no answer in time" are failures.
+//!
+//! While a lower rung carries, a better one that has failed before is tried beside it, not in its place: whoever wants
+//! bytes does not wait for a connection that likely fails, and the next question after a success goes the better way.
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +41,19 @@ impl Breaker {
         self.closed_until
     }
 
+    fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    fn is_open(&self) -> bool {
+        self.closed_until.is_some()
+    }
+
+    /// Lets one attempt through now.
+    fn half_open(&mut self, now: Instant) {
+        self.closed_until = self.closed_until.map(|until| until.min(now));
+    }
+
     /// The peer answered.
     pub fn succeeded(&mut self) {
         *self = Self::default();
@@ -56,9 +73,211 @@ impl Breaker {
     }
 }
 
+/// A way to a peer, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rung {
+    Direct,
+    Reversed,
+    Relayed,
+}
+
+const RUNGS: [Rung; 3] = [Rung::Direct, Rung::Reversed, Rung::Relayed];
+
+/// Something for each rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PerRung<T> {
+    pub direct: T,
+    pub reversed: T,
+    pub relayed: T,
+}
+
+/// How one rung stands, seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// There is no such way: no address, no relay.
+    #[default]
+    Missing,
+    /// It could be tried.
+    Possible,
+    /// A connection is open, or none is needed.
+    Open,
+}
+
+/// What to do now for somebody who wants to ask a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub step: Step,
+    /// Better ways, to be tried beside it.
+    pub probes: Vec<Rung>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Use what is open.
+    Use(Rung),
+    /// Connect, and choose again where that fails.
+    Try(Rung),
+    /// Nothing can be tried now.
+    Wait,
+}
+
+/// The breakers of the ways to one peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ladder {
+    breakers: PerRung<Breaker>,
+}
+
+impl Ladder {
+    /// The best that can be done now.
+    pub fn choose(&mut self, standing: PerRung<Standing>, now: Instant) -> Choice {
+        let mut probes = Vec::new();
+        for rung in RUNGS {
+            match standing[rung] {
+                Standing::Missing => {}
+                Standing::Open if self.is_closed(rung, now) => {
+                    return Choice { step: Step::Use(rung), probes };
+                }
+                Standing::Open | Standing::Possible => {
+                    let doubtful = rung == Rung::Reversed || self.breakers[rung].has_failed();
+                    let carried = RUNGS.into_iter().any(|lower| {
+                        lower > rung && standing[lower] == Standing::Open && self.is_closed(lower, now)
+                    });
+                    if !self.breakers[rung].may_try(now) {
+                        continue;
+                    }
+                    if !(doubtful && carried) {
+                        return Choice { step: Step::Try(rung), probes };
+                    }
+                    probes.push(rung);
+                }
+            }
+        }
+        Choice { step: Step::Wait, probes }
+    }
+
+    /// The way that a question would take now, without trying anything.
+    pub fn likely(&self, standing: PerRung<Standing>, now: Instant) -> Option<Rung> {
+        let closed = |rung: &Rung| standing[*rung] != Standing::Missing && self.is_closed(*rung, now);
+        let open = |rung: &Rung| standing[*rung] == Standing::Open && closed(rung);
+        let fresh = |rung: &Rung| *rung != Rung::Reversed && closed(rung);
+        RUNGS.into_iter().find(|rung| open(rung) || fresh(rung))
+    }
+
+    /// The peer answered by this way.
+    pub fn succeeded(&mut self, rung: Rung) {
+        self.breakers[rung].succeeded();
+    }
+
+    /// The peer could not be reached by this way. `chance` is from 0 to 1.
+    pub fn failed(&mut self, rung: Rung, now: Instant, chance: f64) {
+        self.breakers[rung].failed(now, chance);
+    }
+
+    /// An open way fell silent: nobody waits for a second failure.
+    pub fn fell_silent(&mut self, rung: Rung, now: Instant, chance: f64) {
+        self.breakers[rung].failed(now, chance);
+        if !self.breakers[rung].is_open() {
+            self.breakers[rung].failed(now, chance);
+        }
+    }
+
+    /// The peer was heard of: each way may be tried at once.
+    pub fn heard_of(&mut self, now: Instant) {
+        RUNGS.into_iter().for_each(|rung| self.breakers[rung].half_open(now));
+    }
+
+    fn is_closed(&self, rung: Rung, now: Instant) -> bool {
+        self.breakers[rung].next_try().is_none_or(|at| at <= now)
+    }
+}
+
+impl<T> std::ops::Index<Rung> for PerRung<T> {
+    type Output = T;
+
+    fn index(&self, rung: Rung) -> &T {
+        match rung {
+            Rung::Direct => &self.direct,
+            Rung::Reversed => &self.reversed,
+            Rung::Relayed => &self.relayed,
+        }
+    }
+}
+
+impl<T> std::ops::IndexMut<Rung> for PerRung<T> {
+    fn index_mut(&mut self, rung: Rung) -> &mut T {
+        match rung {
+            Rung::Direct => &mut self.direct,
+            Rung::Reversed => &mut self.reversed,
+            Rung::Relayed => &mut self.relayed,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Standing::{Missing, Open, Possible};
+
+    const fn standing(direct: Standing, reversed: Standing, relayed: Standing) -> PerRung<Standing> {
+        PerRung { direct, reversed, relayed }
+    }
+
+    fn choice(step: Step, probes: &[Rung]) -> Choice {
+        Choice { step, probes: probes.to_vec() }
+    }
+
+    #[test]
+    fn the_best_way_that_is_there() {
+        let now = Instant::now();
+        for (standing, step, probes) in [
+            (standing(Missing, Missing, Missing), Step::Wait, &[][..]),
+            (standing(Possible, Missing, Missing), Step::Try(Rung::Direct), &[]),
+            (standing(Open, Possible, Open), Step::Use(Rung::Direct), &[]),
+            (standing(Missing, Possible, Open), Step::Use(Rung::Relayed), &[Rung::Reversed]),
+            (standing(Missing, Open, Open), Step::Use(Rung::Reversed), &[]),
+            (standing(Missing, Missing, Open), Step::Use(Rung::Relayed), &[]),
+            // Never failed: likely to work, so it is worth waiting for.
+            (standing(Possible, Possible, Open), Step::Try(Rung::Direct), &[]),
+        ] {
+            assert_eq!(Ladder::default().choose(standing, now), choice(step, probes), "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn down_when_it_fails_and_up_again_beside_the_work() {
+        let mut now = Instant::now();
+        let mut ladder = Ladder::default();
+        let all = standing(Possible, Missing, Open);
+        ladder.fell_silent(Rung::Direct, now, 0.5);
+        assert_eq!(ladder.choose(all, now), choice(Step::Use(Rung::Relayed), &[]), "at once");
+        assert_eq!(ladder.likely(all, now), Some(Rung::Relayed));
+        now += Duration::from_secs(1);
+        assert_eq!(ladder.choose(all, now), choice(Step::Use(Rung::Relayed), &[Rung::Direct]));
+        assert_eq!(ladder.choose(all, now), choice(Step::Use(Rung::Relayed), &[]), "one probe at a time");
+        ladder.succeeded(Rung::Direct);
+        let up = standing(Open, Missing, Open);
+        assert_eq!(ladder.choose(up, now), choice(Step::Use(Rung::Direct), &[]));
+        assert_eq!(ladder.likely(up, now), Some(Rung::Direct));
+    }
+
+    #[test]
+    fn without_another_way_the_failed_one_is_waited_for() {
+        let now = Instant::now();
+        let mut ladder = Ladder::default();
+        let direct = standing(Possible, Missing, Missing);
+        ladder.failed(Rung::Direct, now, 0.5);
+        assert_eq!(
+            ladder.choose(direct, now),
+            choice(Step::Try(Rung::Direct), &[]),
+            "one failure is nothing"
+        );
+        ladder.failed(Rung::Direct, now, 0.5);
+        assert_eq!(ladder.choose(direct, now), choice(Step::Wait, &[]));
+        assert_eq!(ladder.likely(direct, now), None);
+        ladder.heard_of(now);
+        assert_eq!(ladder.choose(direct, now), choice(Step::Try(Rung::Direct), &[]));
+        assert_eq!(ladder.choose(direct, now), choice(Step::Wait, &[]), "and the pause is as long as it was");
+    }
 
     #[test]
     fn it_opens_after_two_failures_and_pauses_longer_each_time() {

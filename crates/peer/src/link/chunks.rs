@@ -1,4 +1,4 @@
-//! [`Chunks`]: the bytes of a `Fetch` answer as they come, without putting messages together.
+//! [`GrpcChunks`]: the bytes of a `Fetch` answer as they come, without putting messages together.
 //!
 //! A generated client copies every message into one buffer before it is decoded. For the one answer that carries
 //! gigabytes this reads the same frames itself: gRPC's five bytes, `Chunk`'s one field, and then the bytes of the data
@@ -26,13 +26,13 @@ const DATA_FIELD: u8 = 0x0a;
 
 /// The bytes of a `Fetch` answer, in order.
 #[derive(Debug)]
-pub struct Chunks {
+pub struct GrpcChunks {
     body: Incoming,
     parser: Parser,
     done: bool,
 }
 
-impl Chunks {
+impl GrpcChunks {
     pub(super) fn new(body: Incoming) -> Self {
         Self { body, parser: Parser::default(), done: false }
     }

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tonic::{Streaming, body::Body, codegen::Service};
 use wire::{CODE_METADATA, proto};
 
-use super::{Chunks, LinkError, SILENCE_TIMEOUT, Target, h2};
+use super::{GrpcChunks, LinkError, SILENCE_TIMEOUT, Target, h2};
 use crate::{
     Failure,
     tls::{self, NetworkTls},
@@ -108,8 +108,8 @@ impl GrpcLink {
     /// The bytes `range`, whole pieces, as they come. The caller watches for silence.
     ///
     /// # Errors
-    /// See [`LinkError`]; later ones come from [`Chunks::next`].
-    pub async fn fetch(&self, id: ContentId, range: Range<u64>) -> Result<Chunks, LinkError> {
+    /// See [`LinkError`]; later ones come from [`GrpcChunks::next`].
+    pub async fn fetch(&self, id: ContentId, range: Range<u64>) -> Result<GrpcChunks, LinkError> {
         let question = proto::FetchRequest {
             content_id: bytes_of(id),
             offset: range.start,
@@ -141,7 +141,7 @@ impl GrpcLink {
         // An answer of trailers only: the refusal is in the headers.
         match tonic::Status::from_header_map(response.headers()) {
             Some(status) if status.code() != tonic::Code::Ok => Err(LinkError::Answered(status.into())),
-            _ => Ok(Chunks::new(response.into_body())),
+            _ => Ok(GrpcChunks::new(response.into_body())),
         }
     }
 

@@ -14,9 +14,13 @@ pub(crate) const MAX_FRAME: u32 = 256 << 10;
 pub(crate) const SEND_BUFFER: usize = 1 << 20;
 pub(crate) const MAX_STREAMS: u32 = 256;
 pub(crate) const MAX_HEADERS: u32 = 16 << 10;
-/// A connection on which nothing comes back for this and [`PING_TIMEOUT`] is dead.
-pub(crate) const PING_EVERY: Duration = Duration::from_secs(10);
-pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes for this and [`PING_TIMEOUT`] is dead. Whoever waits for an answer finds out
+/// soon, because there may be another way; pings go out only while nothing else comes in.
+pub(crate) const PING_EVERY: Duration = Duration::from_millis(1500);
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for those who answer, who only want to get rid of the dead.
+pub(crate) const PING_CALLER_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const PING_CALLER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs what a connection starts as tasks of the process's lifecycle.
 #[derive(Debug, Clone)]

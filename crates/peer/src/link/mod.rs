@@ -1,30 +1,47 @@
-//! The ways out to other peers: one connection pool, a breaker for each peer, and the difference between "did not
-//! answer" and "answered no".
+//! The ways out to other peers: which way is taken, one connection pool, and the difference between "did not answer"
+//! and "answered no".
 //!
-//! Today the one way is gRPC to an address that the directory lists ([`grpc`]). Other ways will stand beside it and
-//! give the same answers.
+//! - [`choose`]: direct, reversed or relayed, and when to try which; pure.
+//! - [`grpc`]: questions as gRPC calls, over a connection that we made or that the peer made to us ([`reverse`]).
+//! - [`relay`]: the same questions as sealed messages over the broker.
+//!
+//! A [`Link`] is one way that is open now. Whoever holds one asks by it until it fails; the next one may go another way.
+//! A download takes a new one for each span, so it moves up and down the ladder without noticing.
 
 mod choose;
 mod chunks;
 mod grpc;
 pub(crate) mod h2;
+pub(crate) mod relay;
+pub(crate) mod reverse;
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use content::ContentId;
 use daemon::Lifecycle;
+use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
-use wire::{PeerId, Username, rest::pclient::PeerPath};
+use wire::{
+    PeerId, Username, proto,
+    rest::{
+        directory::{Holder, PeerItem},
+        pclient::PeerPath,
+    },
+};
 
-pub use choose::Breaker;
-pub use chunks::Chunks;
+pub use choose::{Breaker, Choice, Ladder, PerRung, Rung, Standing, Step};
+pub use chunks::GrpcChunks;
 pub use grpc::GrpcLink;
 pub(crate) use grpc::link_error;
+pub use relay::RelayLink;
+pub use reverse::Reversals;
 
-use crate::{Failure, tls::NetworkTls};
+use crate::{Failure, relay::Relay, tls::NetworkTls};
 
 /// How long one attempt to connect may take, all handshakes included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -57,16 +74,151 @@ impl From<LinkError> for Failure {
     }
 }
 
-/// A peer and where it can be called.
+impl From<Rung> for PeerPath {
+    fn from(rung: Rung) -> Self {
+        match rung {
+            Rung::Direct => Self::Direct,
+            Rung::Reversed => Self::Reversed,
+            Rung::Relayed => Self::Relayed,
+        }
+    }
+}
+
+/// A peer and how it can be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub peer_id: PeerId,
     pub username: Username,
     /// `host:port`, best first; none for a peer that takes no calls.
     pub endpoints: Vec<String>,
+    /// Its X25519 public key, for what goes over the relay; 64 hex digits.
+    pub sealing_key: String,
 }
 
-/// All connections of this peer to others. Clones share them.
+impl From<&Holder> for Target {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            peer_id: holder.peer_id,
+            username: holder.username.clone(),
+            endpoints: holder.endpoints.clone(),
+            sealing_key: holder.sealing_key.clone(),
+        }
+    }
+}
+
+impl From<&PeerItem> for Target {
+    fn from(peer: &PeerItem) -> Self {
+        Self {
+            peer_id: peer.peer_id,
+            username: peer.username.clone(),
+            endpoints: peer.endpoints.clone(),
+            sealing_key: peer.sealing_key.clone(),
+        }
+    }
+}
+
+/// One way to a peer that is open now. Clones are the same way.
+#[derive(Debug, Clone)]
+pub struct Link {
+    way: Way,
+    rung: Rung,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Grpc(GrpcLink),
+    Relay(RelayLink),
+}
+
+/// The bytes of a `Fetch` answer, in order, by whatever way they come.
+#[derive(Debug)]
+pub enum Chunks {
+    Grpc(Box<GrpcChunks>),
+    Relay(relay::RelayChunks),
+}
+
+impl Chunks {
+    /// The next bytes, as many as came together; `None` at the end. The caller watches for silence.
+    ///
+    /// # Errors
+    /// [`LinkError::Answered`] for what the holder said, [`LinkError::Unreachable`] where the way broke.
+    pub async fn next(&mut self) -> Option<Result<bytes::Bytes, LinkError>> {
+        match self {
+            Self::Grpc(chunks) => chunks.next().await,
+            Self::Relay(chunks) => chunks.next().await,
+        }
+    }
+}
+
+/// A stream of messages from a peer.
+pub type Messages<T> = BoxStream<'static, Result<T, LinkError>>;
+
+impl Link {
+    pub fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// Size, proof from `first_piece` on, and pieces.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn describe(&self, id: ContentId, first_piece: u32) -> Result<proto::Description, LinkError> {
+        match &self.way {
+            Way::Grpc(link) => link.describe(id, first_piece).await,
+            Way::Relay(link) => link.describe(id, first_piece).await,
+        }
+    }
+
+    /// The bytes `range`, whole pieces, as they come. The caller watches for silence.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; later ones come from [`Chunks::next`].
+    pub async fn fetch(&self, id: ContentId, range: Range<u64>) -> Result<Chunks, LinkError> {
+        match &self.way {
+            Way::Grpc(link) => link.fetch(id, range).await.map(|chunks| Chunks::Grpc(Box::new(chunks))),
+            Way::Relay(link) => link.fetch(id, range).await.map(Chunks::Relay),
+        }
+    }
+
+    /// Up to 1,000 small files in one stream.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn fetch_many(&self, ids: &[ContentId]) -> Result<Messages<proto::FileChunk>, LinkError> {
+        match &self.way {
+            Way::Grpc(link) => Ok(messages(link.fetch_many(ids).await?)),
+            Way::Relay(link) => link.fetch_many(ids).await,
+        }
+    }
+
+    /// Follows what the peer has of a content, and who else fetches it.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn watch(&self, id: ContentId) -> Result<Messages<proto::PieceSet>, LinkError> {
+        match &self.way {
+            Way::Grpc(link) => Ok(messages(link.watch(id).await?)),
+            Way::Relay(link) => link.watch(id).await,
+        }
+    }
+
+    /// What the peer lets us see of its files.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn list(&self) -> Result<Messages<proto::File>, LinkError> {
+        match &self.way {
+            Way::Grpc(link) => Ok(messages(link.list().await?)),
+            Way::Relay(link) => link.list().await,
+        }
+    }
+}
+
+fn messages<T: Send + 'static>(stream: tonic::Streaming<T>) -> Messages<T> {
+    stream.map(|message| message.map_err(link_error)).boxed()
+}
+
+/// All ways of this peer to others. Clones share them.
 #[derive(Clone)]
 pub struct Links {
     inner: Arc<Inner>,
@@ -74,109 +226,206 @@ pub struct Links {
 
 struct Inner {
     tls: NetworkTls,
+    relay: Option<Relay>,
+    reversals: Reversals,
     lifecycle: Lifecycle,
     peers: Mutex<HashMap<PeerId, Arc<Lines>>>,
 }
 
 /// The connections to one peer.
+#[derive(Default)]
 struct Lines {
-    breaker: Mutex<Breaker>,
+    ladder: Mutex<Ladder>,
     /// One at a time connects; the others wait for it and use what it made.
-    open: [tokio::sync::Mutex<Option<GrpcLink>>; CONNECTIONS],
-    used: Mutex<Instant>,
+    direct: [Slot; CONNECTIONS],
+    reversed: [Slot; CONNECTIONS],
+    used: Mutex<Option<Instant>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    link: Mutex<Option<GrpcLink>>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Slot {
+    fn open(&self) -> Option<GrpcLink> {
+        self.link.lock().clone().filter(GrpcLink::is_open)
+    }
+
+    fn hang_up(&self) {
+        *self.link.lock() = None;
+    }
+}
+
+impl Lines {
+    fn slots(&self, rung: Rung) -> &[Slot] {
+        match rung {
+            Rung::Direct => &self.direct,
+            Rung::Reversed => &self.reversed,
+            Rung::Relayed => &[],
+        }
+    }
+
+    fn slot(&self, rung: Rung, lane: usize) -> Option<&Slot> {
+        self.slots(rung).get(lane % CONNECTIONS)
+    }
 }
 
 impl Links {
-    pub fn new(tls: NetworkTls, lifecycle: &Lifecycle) -> Self {
-        let inner = Arc::new(Inner { tls, lifecycle: lifecycle.clone(), peers: Mutex::default() });
+    pub fn new(tls: NetworkTls, relay: Option<Relay>, reversals: Reversals, lifecycle: &Lifecycle) -> Self {
+        let peers = Mutex::default();
+        let inner = Arc::new(Inner { tls, relay, reversals, lifecycle: lifecycle.clone(), peers });
         let (links, soft) = (Self { inner: inner.clone() }, lifecycle.soft());
         lifecycle.spawn("hang up on idle peers", async move {
             while soft.run_until_cancelled(tokio::time::sleep(IDLE / 2)).await.is_some() {
                 let now = Instant::now();
-                inner
-                    .peers
-                    .lock()
-                    .retain(|_, lines| now.saturating_duration_since(*lines.used.lock()) < IDLE);
+                let in_use =
+                    |used: Option<Instant>| used.is_some_and(|at| now.saturating_duration_since(at) < IDLE);
+                inner.peers.lock().retain(|_, lines| in_use(*lines.used.lock()));
             }
             inner.peers.lock().clear();
         });
         links
     }
 
-    /// An open connection to the peer, made if there is none. `lane` spreads callers over the connections.
+    /// The best way to the peer that is open, or can be opened now. `lane` spreads callers over the connections.
     ///
     /// # Errors
-    /// [`LinkError::Unreachable`] at once while the breaker is open, or after every endpoint was tried.
-    pub async fn get(&self, target: &Target, lane: usize) -> Result<GrpcLink, LinkError> {
+    /// [`LinkError::Unreachable`] at once while every breaker is open, or after each way that could be tried was.
+    pub async fn get(&self, target: &Target, lane: usize) -> Result<Link, LinkError> {
         let lines = self.lines(target.peer_id);
-        *lines.used.lock() = Instant::now();
-        let mut slot = lines.open[lane % CONNECTIONS].lock().await;
-        if let Some(link) = slot.as_ref().filter(|link| link.is_open()) {
-            return Ok(link.clone());
+        *lines.used.lock() = Some(Instant::now());
+        let mut last = LinkError::Unreachable("it did not answer a moment ago".to_owned());
+        loop {
+            let standing = self.standing(target, &lines, lane);
+            let choice = lines.ladder.lock().choose(standing, Instant::now());
+            for rung in choice.probes {
+                self.probe(target, lane, rung);
+            }
+            match choice.step {
+                Step::Wait => return Err(last),
+                Step::Use(rung) => {
+                    if let Some(link) = self.open(target, &lines, rung, lane) {
+                        return Ok(link);
+                    }
+                }
+                Step::Try(rung) => match self.connect(target, &lines, rung, lane).await {
+                    Ok(()) => {
+                        if let Some(link) = self.open(target, &lines, rung, lane) {
+                            return Ok(link);
+                        }
+                    }
+                    Err(error) => last = error,
+                },
+            }
         }
-        *slot = None;
-        if !lines.breaker.lock().may_try(Instant::now()) {
-            return Err(LinkError::Unreachable("it did not answer a moment ago".to_owned()));
+    }
+
+    /// Tells that the peer answered by this way.
+    pub fn succeeded(&self, peer: PeerId, rung: Rung) {
+        self.lines(peer).ladder.lock().succeeded(rung);
+    }
+
+    /// Tells that there was no answer by this way, and hangs up.
+    pub fn failed(&self, peer: PeerId, rung: Rung) {
+        let lines = self.lines(peer);
+        lines.ladder.lock().fell_silent(rung, Instant::now(), rand::random());
+        lines.slots(rung).iter().for_each(Slot::hang_up);
+    }
+
+    /// The peer was heard of again: its breakers let one attempt through.
+    pub fn heard_of(&self, peer: PeerId) {
+        self.lines(peer).ladder.lock().heard_of(Instant::now());
+    }
+
+    /// The way to a peer, as far as is known: a peer that is online is thought reachable until it was found not to be.
+    pub fn path(&self, target: &Target, online: bool) -> PeerPath {
+        if !online {
+            return PeerPath::Offline;
         }
-        let attempt = tokio::time::timeout(
-            CONNECT_TIMEOUT,
-            grpc::connect(target, &self.inner.tls, &self.inner.lifecycle),
-        );
-        match attempt.await.unwrap_or(Err(LinkError::Silent)) {
+        let known = self.inner.peers.lock().get(&target.peer_id).cloned();
+        let lines = known.unwrap_or_default();
+        let standing = self.standing(target, &lines, 0);
+        let likely = lines.ladder.lock().likely(standing, Instant::now());
+        likely.map_or(PeerPath::Offline, PeerPath::from)
+    }
+
+    fn relay_for(&self, target: &Target) -> Option<&Relay> {
+        self.inner.relay.as_ref().filter(|relay| relay.is_on() && !target.sealing_key.is_empty())
+    }
+
+    fn standing(&self, target: &Target, lines: &Lines, lane: usize) -> PerRung<Standing> {
+        let inner = &self.inner;
+        let of = |rung: Rung, possible: bool| match lines.slot(rung, lane).and_then(Slot::open) {
+            Some(_) => Standing::Open,
+            None if possible => Standing::Possible,
+            None => Standing::Missing,
+        };
+        let relay = self.relay_for(target).is_some();
+        PerRung {
+            direct: of(Rung::Direct, !target.endpoints.is_empty()),
+            reversed: of(Rung::Reversed, relay && inner.reversals.are_possible()),
+            relayed: if relay { Standing::Open } else { Standing::Missing },
+        }
+    }
+
+    /// What is open, as a link.
+    fn open(&self, target: &Target, lines: &Lines, rung: Rung, lane: usize) -> Option<Link> {
+        let way = match lines.slot(rung, lane) {
+            Some(slot) => Way::Grpc(slot.open()?),
+            None => Way::Relay(RelayLink::new(self.relay_for(target)?.clone(), target.clone())),
+        };
+        Some(Link { way, rung })
+    }
+
+    /// Connects, or waits for somebody who does, and tells the breaker.
+    async fn connect(
+        &self,
+        target: &Target,
+        lines: &Lines,
+        rung: Rung,
+        lane: usize,
+    ) -> Result<(), LinkError> {
+        let Some(slot) = lines.slot(rung, lane) else { return Ok(()) };
+        let _one_at_a_time = slot.connecting.lock().await;
+        if slot.open().is_some() {
+            return Ok(());
+        }
+        let inner = &self.inner;
+        let attempt = async {
+            match (rung, self.relay_for(target)) {
+                (Rung::Reversed, Some(relay)) => inner.reversals.ask(relay, target).await,
+                (Rung::Reversed, None) => Err(LinkError::Unreachable("the relay is off".to_owned())),
+                _ => grpc::connect(target, &inner.tls, &inner.lifecycle).await,
+            }
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await.unwrap_or(Err(LinkError::Silent)) {
             Ok(link) => {
-                self.succeeded(target.peer_id);
-                *slot = Some(link.clone());
-                Ok(link)
+                *slot.link.lock() = Some(link);
+                self.succeeded(target.peer_id, rung);
+                tracing::debug!(peer.id = %target.peer_id, path = ?rung, "connected to a peer");
+                Ok(())
             }
             Err(error) => {
-                tracing::debug!(peer.id = %target.peer_id, %error, "no connection to a peer");
-                self.failed(target.peer_id);
+                tracing::debug!(peer.id = %target.peer_id, path = ?rung, %error, "no connection to a peer");
+                lines.ladder.lock().failed(rung, Instant::now(), rand::random());
                 Err(error)
             }
         }
     }
 
-    /// Tells the breaker that the peer answered.
-    pub fn succeeded(&self, peer: PeerId) {
-        let lines = self.lines(peer);
-        lines.breaker.lock().succeeded();
-    }
-
-    /// Tells the breaker that there was no connection or no answer in time, and hangs up.
-    pub fn failed(&self, peer: PeerId) {
-        let lines = self.lines(peer);
-        lines.breaker.lock().failed(Instant::now(), rand::random());
-        for slot in &lines.open {
-            if let Ok(mut slot) = slot.try_lock() {
-                *slot = None;
-            }
-        }
-    }
-
-    /// Closes the breaker: the peer was heard of again.
-    pub fn heard_of(&self, peer: PeerId) {
-        self.lines(peer).breaker.lock().succeeded();
-    }
-
-    /// The way to a peer, as far as is known: a peer that is online is thought reachable until it was found not to be.
-    pub fn path(&self, target: &Target, online: bool) -> PeerPath {
-        let open = self
-            .inner
-            .peers
-            .lock()
-            .get(&target.peer_id)
-            .is_some_and(|l| l.breaker.lock().next_try().is_some());
-        if !online || open || target.endpoints.is_empty() { PeerPath::Offline } else { PeerPath::Direct }
+    /// Tries a better way beside the work.
+    fn probe(&self, target: &Target, lane: usize, rung: Rung) {
+        let (links, target) = (self.clone(), target.clone());
+        self.inner.lifecycle.spawn("try a better way to a peer", async move {
+            let lines = links.lines(target.peer_id);
+            let _told_to_the_breaker = links.connect(&target, &lines, rung, lane).await;
+        });
     }
 
     fn lines(&self, peer: PeerId) -> Arc<Lines> {
         self.inner.peers.lock().entry(peer).or_default().clone()
-    }
-}
-
-impl Default for Lines {
-    fn default() -> Self {
-        Self { breaker: Mutex::default(), open: Default::default(), used: Mutex::new(Instant::now()) }
     }
 }
 

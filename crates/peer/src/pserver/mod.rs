@@ -97,8 +97,8 @@ async fn connection(
         .max_send_buf_size(h2::SEND_BUFFER)
         .max_concurrent_streams(h2::MAX_STREAMS)
         .max_header_list_size(h2::MAX_HEADERS)
-        .keep_alive_interval(h2::PING_EVERY)
-        .keep_alive_timeout(h2::PING_TIMEOUT)
+        .keep_alive_interval(h2::PING_CALLER_EVERY)
+        .keep_alive_timeout(h2::PING_CALLER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);
     let soft = lifecycle.soft();

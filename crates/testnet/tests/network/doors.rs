@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use daemon::Lifecycle;
 use futures::StreamExt;
-use peer::link::{LinkError, Links, Target};
+use peer::link::{LinkError, Links, Reversals, Target};
 use rcgen::{CertificateParams, Issuer, KeyPair, PKCS_ED25519, SanType, date_time_ymd};
 use rustls::{ClientConfig, pki_types::ServerName};
 use testnet::{Liar, Lie, Member, Network, Peer, grpc_channel, read, sample};
@@ -114,11 +114,12 @@ async fn a_server_with_another_peer_id_is_hung_up_on() {
     let ana = network.peer("ana").await;
     let liar = Liar::start(&network, "mallory", Lie::None, "x.bin", sample(70, 10)).await;
     let lifecycle = Lifecycle::new();
-    let links = Links::new(liar.member.network_tls(), &lifecycle);
+    let links = Links::new(liar.member.network_tls(), None, Reversals::default(), &lifecycle);
     let mut target = Target {
         peer_id: ana.peer_id().await,
         username: "ana".parse().unwrap(),
         endpoints: vec![ana.pserver().to_string()],
+        sealing_key: String::new(),
     };
     links.get(&target, 0).await.unwrap();
     // The address of one, the id of another.

@@ -56,9 +56,25 @@ pub struct SessionReply {
     pub broker: Option<Broker>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The relay's broker and how to log in there. `Debug` shows neither, as both may hold a password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
+    /// `amqp://` or `amqps://`; several of one cluster, comma separated.
     pub url: String,
+    /// Who to log in as, where the address does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Seconds until the password ends. A renewal of the lease brings the next one in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<u64>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// `PUT /v1/sessions/current`: renews the lease.
@@ -70,6 +86,9 @@ pub struct RenewRequest {
     /// Asks for a new certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csr_pem: Option<String>,
+    /// The peer's sealing key, where it is another one than at the login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_key: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +97,9 @@ pub struct RenewReply {
     pub catalog_revision: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_pem: Option<String>,
+    /// The broker as it is to be used from now on; `None` where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<Broker>,
 }
 
 /// `POST /v1/catalog`: what changed in a peer's catalog since `base_revision`.

@@ -19,8 +19,9 @@ use crate::{
     events::Events,
     identity::Identity,
     library::Library,
-    link::Links,
+    link::{Links, Reversals},
     meter::Meter,
+    relay::broker::RelayState,
     shares::{self, Shares},
     store::Store,
     throttle::Throttle,
@@ -76,7 +77,7 @@ impl Peer {
         let folders =
             shares::Settings { folders: vec![dir.path().join("share")], download_dir: download_dir.clone() };
         let shares = Shares::start(&folders, library.clone(), clock, &lifecycle).unwrap();
-        let links = Links::new(tls, &lifecycle);
+        let links = Links::new(tls, None, Reversals::default(), &lifecycle);
         let parameters = download::Parameters {
             links: links.clone(),
             directory: client.clone(),
@@ -89,7 +90,7 @@ impl Peer {
             own_id: about.peer_id,
         };
         let downloads = Downloads::restore(parameters, &lifecycle).await.unwrap();
-        let (_, relay) = watch::channel(false);
+        let (_, relay) = watch::channel(RelayState::Off { why: "no broker is set" });
         let pclient = Pclient {
             directory: client,
             session,

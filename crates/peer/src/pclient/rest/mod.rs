@@ -42,6 +42,7 @@ use crate::{
     library::Library,
     link::Links,
     meter::Meter,
+    relay::broker::RelayState,
     shares::Shares,
 };
 
@@ -63,7 +64,7 @@ pub struct Pclient {
     pub events: Events,
     pub about: Arc<About>,
     /// Whether the broker is connected.
-    pub relay: watch::Receiver<bool>,
+    pub relay: watch::Receiver<RelayState>,
     /// Fires when no new work should begin; answers without an end do end then.
     pub stop: CancellationToken,
 }

@@ -23,11 +23,7 @@ pub(super) async fn holders(
 ) -> Result<Json<Page<HolderWithPath>>, Problem> {
     let located = pclient.directory.locate(id).await?;
     let with_path = |holder: wire::rest::directory::Holder| {
-        let target = Target {
-            peer_id: holder.peer_id,
-            username: holder.username.clone(),
-            endpoints: holder.endpoints.clone(),
-        };
+        let target = Target::from(&holder);
         let path = pclient.links.path(&target, holder.online);
         HolderWithPath { holder, path }
     };
@@ -68,11 +64,7 @@ pub(super) async fn files(
 
 impl Pclient {
     fn with_path(&self, peer: wire::rest::directory::PeerItem) -> PeerWithPath {
-        let target = Target {
-            peer_id: peer.peer_id,
-            username: peer.username.clone(),
-            endpoints: peer.endpoints.clone(),
-        };
+        let target = Target::from(&peer);
         let path = self.links.path(&target, peer.online);
         PeerWithPath { peer, path }
     }

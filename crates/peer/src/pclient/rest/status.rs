@@ -8,7 +8,7 @@ use wire::rest::pclient::{
 };
 
 use super::{NoQuery, Pclient};
-use crate::directory_link::LinkState;
+use crate::{directory_link::LinkState, relay::broker::RelayState};
 
 pub(super) async fn show(State(pclient): State<Pclient>, _: NoQuery) -> Json<Status> {
     Json(pclient.status())
@@ -45,9 +45,17 @@ impl Pclient {
                 listen: self.about.pserver_listen.map(|address| address.to_string()),
                 advertise: self.about.advertise.clone(),
             },
-            relay: RelayStatus { connected: *self.relay.borrow() },
+            relay: relay_status(&self.relay.borrow()),
             shared: SharedStatus { files, bytes, hashing_files, hashing_bytes, announced },
             transfers: TransferStatus { down_bps, up_bps },
         }
+    }
+}
+
+fn relay_status(state: &RelayState) -> RelayStatus {
+    match state {
+        RelayState::Off { why } => RelayStatus { connected: false, why: Some((*why).to_owned()) },
+        RelayState::Away { why } => RelayStatus { connected: false, why: Some(why.clone()) },
+        RelayState::On { blocked, .. } => RelayStatus { connected: true, why: blocked.clone() },
     }
 }
