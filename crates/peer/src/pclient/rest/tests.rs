@@ -35,7 +35,8 @@ async fn status_login_logout() {
         "listen": null
       },
       "relay": {
-        "connected": false
+        "connected": false,
+        "why": "no broker is set"
       },
       "shared": {
         "announced": false,
