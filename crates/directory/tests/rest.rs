@@ -365,6 +365,11 @@ async fn peers_reports_and_pages() {
         }
         assert_eq!((names.len(), next.as_str()), (5, ""), "{path}");
     }
+    let of_ana = app.get("/v1/peers?username=ana", &bob.token).await.json();
+    assert_eq!((&of_ana["items"][0]["username"], &of_ana["next_cursor"]), (&json!("ana"), &Value::Null));
+    assert_eq!(of_ana["items"].as_array().unwrap().len(), 1);
+    assert_eq!(app.get("/v1/peers?username=eve", &bob.token).await.json()["items"], json!([]));
+    assert_eq!(app.get("/v1/peers?username=Eve", &bob.token).await.problem(), "400 invalid_argument");
     let first = app.get("/v1/peers?limit=1", &bob.token).await.json();
     let cursor = first["next_cursor"].as_str().unwrap();
     let second = app.get(&format!("/v1/peers?limit=1&cursor={cursor}"), &bob.token).await.json();

@@ -423,6 +423,20 @@ async fn peers_and_their_files_come_in_pages(catalog: &dyn Catalog) {
     assert_eq!(catalog.peers(None, 7, &viewer, NOW).await.unwrap().next, None);
     assert_eq!(catalog.peer(PeerId::from_bytes([99; 16]), &viewer, NOW).await.unwrap(), None);
 
+    // A second and a third machine of one account.
+    for n in [8, 9] {
+        catalog.login(login("user1", n)).await.unwrap();
+    }
+    let own: Vec<PeerId> = [1, 8, 9].map(|n| PeerId::from_bytes([n; 16])).into();
+    let first = catalog.peers_of(&viewer, None, 2, &viewer, NOW).await.unwrap();
+    let second = catalog.peers_of(&viewer, first.next, 2, &viewer, NOW).await.unwrap();
+    assert_eq!([ids(&first), ids(&second)].concat(), own);
+    assert_eq!((ids(&first).len(), second.next), (2, None));
+    let all_of_one = catalog.peers_of(&viewer, None, 3, &viewer, NOW).await.unwrap();
+    assert_eq!((ids(&all_of_one), all_of_one.next), (own, None));
+    let nobody = catalog.peers_of(&user("nobody"), None, 3, &viewer, NOW).await.unwrap();
+    assert_eq!((nobody.items, nobody.next), (Vec::new(), None));
+
     let entries: Vec<CatalogPut> = (0..10).map(|n| put(&format!("{n}.txt"))).collect();
     announce(catalog, all[0], 0, entries).await;
     let first = catalog.peer_files(all[0], None, 6, &viewer).await.unwrap();

@@ -195,6 +195,16 @@ pub trait Catalog: fmt::Debug + Send + Sync {
         now: i64,
     ) -> Answer<'a, Items<PeerItem, PeerId>>;
 
+    /// The peers of one account, in the order of their ids. None of an account that does not exist.
+    fn peers_of<'a>(
+        &'a self,
+        username: &'a Username,
+        after: Option<PeerId>,
+        limit: usize,
+        viewer: &'a Username,
+        now: i64,
+    ) -> Answer<'a, Items<PeerItem, PeerId>>;
+
     fn peer<'a>(&'a self, peer: PeerId, viewer: &'a Username, now: i64) -> Answer<'a, Option<PeerItem>>;
 
     /// A peer's catalog, in the order in which its contents became known. [`CatalogError::NotFound`].

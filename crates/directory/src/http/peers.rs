@@ -8,7 +8,7 @@ use wire::{
     http::{Path, Problem, Query, page},
     rest::{
         Page,
-        directory::{PageQuery, PeerFile, PeerItem},
+        directory::{PageQuery, PeerFile, PeerItem, PeersQuery},
     },
 };
 
@@ -19,15 +19,16 @@ use crate::{App, catalog::FilesCursor};
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
-    Query(PageQuery { limit, cursor }): Query<PageQuery>,
+    Query(PeersQuery { username, limit, cursor }): Query<PeersQuery>,
 ) -> Result<Json<Page<PeerItem>>, Problem> {
     let after: Option<PeerId> = page::decode_cursor(cursor.as_deref())?;
     let limit = page::limit(limit)?;
-    let found = app
-        .catalog
-        .peers(after, limit, &session.username, app.clock.millis())
-        .await
-        .map_err(problems::of_catalog)?;
+    let (viewer, now) = (&session.username, app.clock.millis());
+    let found = match &username {
+        Some(username) => app.catalog.peers_of(username, after, limit, viewer, now).await,
+        None => app.catalog.peers(after, limit, viewer, now).await,
+    };
+    let found = found.map_err(problems::of_catalog)?;
     let next_cursor = found.next.map(|key| page::encode_cursor(&key));
     let items = found.items.into_iter().map(|peer| PeerItem { relay: app.relay(), ..peer }).collect();
     Ok(Json(Page { items, next_cursor }))

@@ -26,13 +26,13 @@ use tokio::sync::Notify;
 use url::Url;
 use wire::{
     ErrorCode, PeerId, Username,
-    http::ProblemDocument,
+    http::{ProblemDocument, page},
     rest::{
         Page,
         directory::{
             AccountReply, AccountRequest, CatalogDelta, CatalogReply, LocateReply, LocateRequest, Located,
-            PageQuery, PeerFile, PeerItem, RenewReply, RenewRequest, Report, ReportKind, SearchItem,
-            SearchQuery, SessionReply, SessionRequest,
+            PageQuery, PeerFile, PeerItem, PeersQuery, RenewReply, RenewRequest, Report, ReportKind,
+            SearchItem, SearchQuery, SessionReply, SessionRequest,
         },
     },
 };
@@ -44,6 +44,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// A delta of thousands of entries is committed before it is answered.
 const CATALOG_LIMIT: Duration = Duration::from_secs(60);
 const MAX_ANSWER: usize = 16 << 20;
+/// Machines of one account that are looked at.
+const MAX_PEERS: usize = 1_000;
 const MAX_CA_FILE: u64 = 1 << 20;
 
 /// Speaks to the directory. Clones share token and connections.
@@ -184,8 +186,23 @@ impl DirectoryClient {
         self.send(call).await.map(drop).map_err(|refused| refused.failure)
     }
 
-    pub async fn peers(&self, query: &PageQuery) -> Result<Page<PeerItem>, Failure> {
+    pub async fn peers(&self, query: &PeersQuery) -> Result<Page<PeerItem>, Failure> {
         self.ask(Call::get("/v1/peers", query)?).await
+    }
+
+    /// All the peers of one account; none where nobody of that name ever logged in.
+    pub async fn peers_of(&self, username: &Username) -> Result<Vec<PeerItem>, Failure> {
+        let mut query =
+            PeersQuery { username: Some(username.clone()), limit: Some(page::MAX_LIMIT), cursor: None };
+        let mut peers = Vec::new();
+        loop {
+            let page = self.peers(&query).await?;
+            peers.extend(page.items);
+            query.cursor = page.next_cursor;
+            if query.cursor.is_none() || peers.len() >= MAX_PEERS {
+                return Ok(peers);
+            }
+        }
     }
 
     pub async fn peer(&self, id: PeerId) -> Result<PeerItem, Failure> {

@@ -208,6 +208,27 @@ impl Catalog for SqliteCatalog {
         }))
     }
 
+    fn peers_of<'a>(
+        &'a self,
+        username: &'a Username,
+        after: Option<PeerId>,
+        limit: usize,
+        viewer: &'a Username,
+        now: i64,
+    ) -> Answer<'a, Items<PeerItem, PeerId>> {
+        ready(self.reader.read(|conn| {
+            let mut found = self.shared.roster.of_account(username);
+            found.sort_by_key(|entry| entry.peer_id);
+            found.retain(|entry| after.is_none_or(|after| entry.peer_id > after));
+            let more = found.len() > limit;
+            found.truncate(limit);
+            let items: Vec<PeerItem> =
+                found.iter().map(|entry| peers::item(conn, entry, viewer, now)).collect::<Result<_, _>>()?;
+            let next = items.last().filter(|_| more).map(|last| last.peer_id);
+            Ok(Items { items, next })
+        }))
+    }
+
     fn peer<'a>(&'a self, peer: PeerId, viewer: &'a Username, now: i64) -> Answer<'a, Option<PeerItem>> {
         let Some(entry) = self.shared.roster.peer(peer) else { return ready(Ok(None)) };
         ready(self.reader.read(|conn| peers::item(conn, &entry, viewer, now)).map(Some))

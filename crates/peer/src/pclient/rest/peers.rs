@@ -7,7 +7,7 @@ use wire::{
     http::{Path, Problem, Query, page},
     rest::{
         Page,
-        directory::{PageQuery, PeerFile},
+        directory::{PageQuery, PeerFile, PeersQuery},
         pclient::{HolderWithPath, PeerWithPath},
     },
 };
@@ -34,7 +34,7 @@ pub(super) async fn holders(
 /// `GET /v1/peers`.
 pub(super) async fn list(
     State(pclient): State<Pclient>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<PeersQuery>,
 ) -> Result<Json<Page<PeerWithPath>>, Problem> {
     page::limit(query.limit)?;
     let found = pclient.directory.peers(&query).await?;
