@@ -110,7 +110,7 @@ impl App {
                 client: directory.clone(),
                 identity: identity.clone(),
                 tls: tls.clone(),
-                clock,
+                clock: clock.clone(),
                 held: held.clone(),
                 endpoints: advertise.clone(),
                 data_dir: settings.data_dir.clone(),
@@ -121,7 +121,8 @@ impl App {
         announce::start(directory.clone(), library.clone(), held.clone(), lifecycle);
 
         // The relay, where there is a broker.
-        let broker_parts = BrokerParts { own_id, setting: settings.amqp.clone(), session: session.clone() };
+        let broker_parts =
+            BrokerParts { own_id, setting: settings.amqp.clone(), link: session.watch(), clock };
         let (broker, deliveries) = Broker::start(broker_parts, lifecycle);
         let relay = Relay::start(RelayParts {
             identity: identity.clone(),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use daemon::Lifecycle;
+use daemon::{Clock, Lifecycle};
 use tokio::sync::{mpsc, watch};
 use wire::PeerId;
 
 use super::message::{AnswerQueue, Incoming, Outgoing, PublishError};
-use crate::{config::AmqpSetting, directory_link::Session};
+use crate::{config::AmqpSetting, directory_link::LinkStatus};
 
 /// How the relay stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub struct BrokerParts {
     pub own_id: PeerId,
     pub setting: AmqpSetting,
     /// Says which broker the directory names, and as whom to log in there.
-    pub session: Session,
+    pub link: watch::Receiver<LinkStatus>,
+    pub clock: Clock,
 }
 
 /// What came, by kind. Each channel is bounded; a message that is not taken out is not acknowledged.
@@ -63,7 +64,7 @@ impl Receipt {
 impl Broker {
     /// Starts the worker that keeps the connections.
     pub fn start(parts: BrokerParts, lifecycle: &Lifecycle) -> (Self, Deliveries) {
-        let _ = (lifecycle, &parts.setting, &parts.session);
+        let _ = (lifecycle, &parts.setting, &parts.link, &parts.clock);
         let (keep, state) = watch::channel(RelayState::Off { why: "no broker is set" });
         let (_, live) = mpsc::channel(1);
         let (_, wants) = mpsc::channel(1);
