@@ -32,6 +32,8 @@ pub struct Outgoing {
     pub message_id: MessageId,
     /// The request that this answers.
     pub correlation_id: Option<MessageId>,
+    /// Which of our answer queues waits for the answers, where one does. It must be that of the connection as it is now.
+    pub answer_to: Option<AnswerQueue>,
     /// The broker drops it after this long; none for as long as its queue keeps things.
     pub expires: Option<Duration>,
     /// A W3C `traceparent`.
