@@ -5,6 +5,7 @@
 //! - [`Peer`], [`Process`]: a peer in this process, or the real program in one of its own, which can be killed. Both are
 //!   asked through [`Api`], pclient's REST, as users do.
 //! - [`Proxy`]: stands in front of a door and cuts, swallows, slows and counts.
+//! - [`Rabbit`]: a real RabbitMQ, which can be stopped, killed, frozen and short of memory.
 //! - [`Member`]: somebody with a valid certificate of the network; [`Liar`]: one who serves what is not so.
 //!
 //! Waiting is always for a condition, never for a time; [`until`] panics when a condition does not come.
@@ -20,6 +21,7 @@ mod network;
 mod node;
 mod process;
 mod proxy;
+mod rabbit;
 mod wait;
 
 pub use api::{Api, Reply};
@@ -31,4 +33,5 @@ pub use network::Network;
 pub use node::Peer;
 pub use process::Process;
 pub use proxy::Proxy;
+pub use rabbit::{Rabbit, RabbitOptions};
 pub use wait::{PATIENCE, until, until_within};
