@@ -29,7 +29,7 @@ use crate::{
     library::Library,
     link::{Links, Reversals},
     pclient::rest::{self, About, Pclient, guard::Guard},
-    pserver,
+    pserver::Pserver,
     relay::{Broker, Relay, RelayParts, broker::BrokerParts},
     service::{self, Service},
     shares::{self, Shares},
@@ -133,7 +133,7 @@ impl App {
 
         // Files in and out.
         let reversals = Reversals::new(advertise.clone());
-        let links = Links::new(tls.clone(), Some(relay.clone()), reversals, lifecycle);
+        let links = Links::new(tls.clone(), Some(relay.clone()), reversals.clone(), lifecycle);
         let parts = Parts::default();
         let nudged = shares.clone();
         let service = Service::new(service::Parameters {
@@ -177,9 +177,9 @@ impl App {
         follow_session(&core, service.clone(), lifecycle);
 
         // The doors, when everything behind them stands.
+        let pserver = Pserver::new(service, tls, reversals, lifecycle)?;
         if let Some(listener) = doors.pserver {
-            let serving = pserver::serve(listener, service, tls, lifecycle.clone());
-            lifecycle.spawn_vital("pserver", logged(serving));
+            lifecycle.spawn_vital("pserver", logged(pserver.listen(listener)));
         }
         let guard = Guard {
             loopback: pclient_listen.ip().is_loopback(),

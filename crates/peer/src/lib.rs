@@ -15,6 +15,7 @@
 
 pub mod app;
 pub mod config;
+mod connection;
 pub mod directory_link;
 pub mod download;
 pub mod events;

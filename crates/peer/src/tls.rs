@@ -3,18 +3,22 @@
 //! The network's own authority is the only root, on both sides, always. A server is asked for by the name
 //! `<peer id>.peer.trueque`, so that the library's ordinary name check is the check of the peer id; a client's peer
 //! id and username are read from the names in its verified certificate. Nothing here can be switched off.
+//!
+//! A renewed certificate is for new connections; those that are open go on. Logging out, or in as somebody else, ends
+//! the identity itself, and with it every connection that was opened under it.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, ServerConnection,
+    ClientConfig, CommonState, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
     server::WebPkiClientVerifier,
     version::TLS13,
 };
+use tokio_util::sync::CancellationToken;
 use wire::{PeerId, Username};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -22,8 +26,24 @@ use crate::{Failure, identity::Identity};
 
 const PEER_DOMAIN: &str = ".peer.trueque";
 const USER_DOMAIN: &str = ".user.trueque";
-/// ALPN of ordinary calls.
-const ALPN_H2: &[u8] = b"h2";
+
+/// What a connection is for, agreed in its handshake (ALPN).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Who dialled asks.
+    Calls,
+    /// Who was dialled asks: it could not dial itself, and had asked for this connection.
+    Reversal,
+}
+
+impl Purpose {
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Calls => b"h2",
+            Self::Reversal => b"trueque-reverse",
+        }
+    }
+}
 
 /// Who is at the other end of a connection, by its verified certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +56,36 @@ pub struct Caller {
 #[derive(Clone)]
 pub struct NetworkTls {
     identity: Arc<Identity>,
-    present: Arc<ArcSwapOption<Configs>>,
+    present: Arc<ArcSwapOption<Credentials>>,
 }
 
-struct Configs {
+/// What this peer shows and trusts, for as long as it is logged in as one user with one certificate.
+pub(crate) struct Credentials {
     server: Arc<ServerConfig>,
-    client: Arc<ClientConfig>,
+    calls: Arc<ClientConfig>,
+    reversal: Arc<ClientConfig>,
+    user: Username,
+    ended: CancellationToken,
+}
+
+impl Credentials {
+    /// For taking connections of either purpose.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+
+    /// For making a connection.
+    pub(crate) fn client(&self, purpose: Purpose) -> Arc<ClientConfig> {
+        match purpose {
+            Purpose::Calls => self.calls.clone(),
+            Purpose::Reversal => self.reversal.clone(),
+        }
+    }
+
+    /// Fires when this peer is nobody, or another user; a renewed certificate is the same user's.
+    pub(crate) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
 }
 
 impl NetworkTls {
@@ -82,7 +126,7 @@ impl NetworkTls {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain.clone(), key().into())
             .map_err(|e| bad(&e))?;
-        server.alpn_protocols = vec![ALPN_H2.to_vec()];
+        server.alpn_protocols = [Purpose::Calls, Purpose::Reversal].map(|it| it.alpn().to_vec()).to_vec();
         // No tickets: a resumed session would outlive the certificate that it was opened with.
         server.send_tls13_tickets = 0;
 
@@ -92,24 +136,36 @@ impl NetworkTls {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key().into())
             .map_err(|e| bad(&e))?;
-        client.alpn_protocols = vec![ALPN_H2.to_vec()];
         client.resumption = Resumption::disabled();
+        let client = |purpose: Purpose| {
+            Arc::new(ClientConfig { alpn_protocols: vec![purpose.alpn().to_vec()], ..client.clone() })
+        };
 
-        self.present.store(Some(Arc::new(Configs { server: Arc::new(server), client: Arc::new(client) })));
+        let earlier = self.present.load_full();
+        let goes_on = earlier.as_ref().filter(|earlier| earlier.user == holder.username);
+        self.present.store(Some(Arc::new(Credentials {
+            server: Arc::new(server),
+            calls: client(Purpose::Calls),
+            reversal: client(Purpose::Reversal),
+            ended: goes_on.map(|same| same.ended()).unwrap_or_default(),
+            user: holder.username,
+        })));
+        if let (Some(earlier), None) = (&earlier, goes_on) {
+            earlier.ended.cancel();
+        }
         Ok(())
     }
 
-    /// Forgets the certificate, as at logout.
+    /// Forgets the certificate, as at logout, and hangs up on everybody.
     pub fn clear(&self) {
-        self.present.store(None);
+        if let Some(earlier) = self.present.swap(None) {
+            earlier.ended.cancel();
+        }
     }
 
-    pub(crate) fn server(&self) -> Option<Arc<ServerConfig>> {
-        self.present.load().as_ref().map(|configs| configs.server.clone())
-    }
-
-    pub(crate) fn client(&self) -> Option<Arc<ClientConfig>> {
-        self.present.load().as_ref().map(|configs| configs.client.clone())
+    /// `None` while logged out.
+    pub(crate) fn present(&self) -> Option<Arc<Credentials>> {
+        self.present.load_full()
     }
 }
 
@@ -127,8 +183,8 @@ pub(crate) fn server_name(peer: PeerId) -> Result<ServerName<'static>, Failure> 
     ServerName::try_from(format!("{peer}{PEER_DOMAIN}")).map_err(Failure::internal)
 }
 
-/// Who called, once the handshake is done.
-pub(crate) fn caller(connection: &ServerConnection) -> Option<Caller> {
+/// Who is at the other end, once the handshake is done.
+pub(crate) fn other_end(connection: &CommonState) -> Option<Caller> {
     connection.peer_certificates()?.first().and_then(caller_of)
 }
 
@@ -200,18 +256,38 @@ pub(crate) mod tests {
         let identity = Arc::new(Identity::open(dir.path()).unwrap());
         let authority = Authority::new();
         let tls = NetworkTls::new(identity.clone());
-        assert!(tls.server().is_none());
+        assert!(tls.present().is_none());
 
         let own = authority.issue(&identity, identity.peer_id(), "ana");
         tls.install(&own, &authority.pem).unwrap();
-        assert!(tls.server().is_some() && tls.client().is_some());
+        assert!(tls.present().is_some());
 
         let other = authority.issue(&identity, PeerId::from_bytes([7; 16]), "ana");
         assert!(tls.install(&other, &authority.pem).is_err(), "names another peer");
         assert!(tls.install("", &authority.pem).is_err());
         assert!(tls.install(&own, "nonsense").is_err());
         tls.clear();
-        assert!(tls.client().is_none());
+        assert!(tls.present().is_none());
+    }
+
+    #[test]
+    fn an_identity_ends_with_the_logout_or_the_next_user_and_not_with_a_renewal() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Arc::new(Identity::open(dir.path()).unwrap());
+        let authority = Authority::new();
+        let tls = NetworkTls::new(identity.clone());
+        let log_in = |user: &str| {
+            tls.install(&authority.issue(&identity, identity.peer_id(), user), &authority.pem).unwrap();
+            tls.present().unwrap().ended()
+        };
+        let first = log_in("ana");
+        let renewed = log_in("ana");
+        assert!(!first.is_cancelled());
+        let other = log_in("ben");
+        assert!(first.is_cancelled() && renewed.is_cancelled() && !other.is_cancelled());
+        tls.clear();
+        assert!(other.is_cancelled());
+        assert!(!log_in("ben").is_cancelled(), "a new login is a new identity");
     }
 
     #[test]

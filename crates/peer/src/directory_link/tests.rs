@@ -96,7 +96,7 @@ async fn logs_in_at_start_and_creates_the_account() {
     let peer = Peer::start(dir.path(), &directory, Some(("ana", "correct horse")));
     peer.connects().await;
     assert_eq!(peer.session.status().username, Some("ana".parse().unwrap()));
-    assert!(peer.tls.server().is_some());
+    assert!(peer.tls.present().is_some());
     assert_eq!(directory.known.lock().calls, ["POST /v1/sessions", "POST /v1/accounts", "POST /v1/sessions"]);
     assert_eq!(directory.known.lock().endpoints, ["127.0.0.1:7"]);
 
@@ -143,7 +143,7 @@ async fn login_and_logout_by_hand() {
     assert!(peer.client.search(&SearchQuery::default()).await.unwrap().items.is_empty());
     peer.session.logout().await.unwrap();
     assert_eq!(peer.session.status().state, LinkState::LoggedOut { why: None });
-    assert!(peer.tls.client().is_none());
+    assert!(peer.tls.present().is_none());
     assert!(!dir.path().join("session.json").exists());
     assert!(directory.known.lock().token.is_none());
 
@@ -164,7 +164,7 @@ async fn a_killed_peer_goes_on_without_a_password() {
     let second = Peer::start(dir.path(), &directory, None);
     second.connects().await;
     assert_eq!(second.session.status().username, Some("ana".parse().unwrap()));
-    assert!(second.tls.client().is_some());
+    assert!(second.tls.present().is_some());
     assert_eq!(directory.calls("POST /v1/sessions"), 2, "one refused, one after the account was made");
     assert_eq!(directory.known.lock().endpoints, ["127.0.0.1:7"], "the addresses are told again");
     second.lifecycle.hard().cancel();

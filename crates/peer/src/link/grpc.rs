@@ -1,5 +1,5 @@
-//! [`GrpcLink`]: questions to a peer as gRPC calls, over one mutual-TLS connection whose far end is proven to be that
-//! peer before anything is sent.
+//! [`GrpcLink`]: questions to a peer as gRPC calls, over one connection whose far end is proven to be that peer before
+//! anything is sent. Whether we dialled or the peer did makes no difference.
 
 use std::{
     future::Future,
@@ -16,15 +16,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prost::Message;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tonic::{Streaming, body::Body, codegen::Service};
 use wire::{CODE_METADATA, proto};
 
 use super::{GrpcChunks, LinkError, SILENCE_TIMEOUT, Target, h2};
 use crate::{
     Failure,
-    tls::{self, NetworkTls},
+    connection::{self, Connection},
+    tls::{NetworkTls, Purpose},
 };
 
 const FETCH_PATH: &str = "/trueque.v1.Files/Fetch";
@@ -43,53 +42,41 @@ struct Channel {
     sender: http2::SendRequest<Body>,
 }
 
-/// Dials the target's endpoints in turn.
+/// Dials the target.
 pub(super) async fn connect(
     target: &Target,
     tls: &NetworkTls,
     lifecycle: &Lifecycle,
 ) -> Result<GrpcLink, LinkError> {
-    let config = tls.client().ok_or_else(|| LinkError::Unreachable("this peer is logged out".to_owned()))?;
-    let connector = TlsConnector::from(config);
-    let mut last = LinkError::Unreachable("it takes no calls".to_owned());
-    for endpoint in &target.endpoints {
-        match dial(endpoint, target, &connector, lifecycle).await {
-            Ok(link) => return Ok(link),
-            Err(error) => last = LinkError::Unreachable(format!("{endpoint}: {error}")),
-        }
-    }
-    Err(last)
-}
-
-async fn dial(
-    endpoint: &str,
-    target: &Target,
-    connector: &TlsConnector,
-    lifecycle: &Lifecycle,
-) -> anyhow::Result<GrpcLink> {
-    let stream = TcpStream::connect(endpoint).await?;
-    stream.set_nodelay(true)?;
-    let stream = connector.connect(tls::server_name(target.peer_id)?, stream).await?;
-    let (sender, connection) = http2::Builder::new(h2::Tracked(lifecycle.clone()))
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(h2::STREAM_WINDOW)
-        .initial_connection_window_size(h2::CONNECTION_WINDOW)
-        .max_frame_size(h2::MAX_FRAME)
-        .max_send_buf_size(h2::SEND_BUFFER)
-        .max_header_list_size(h2::MAX_HEADERS)
-        .keep_alive_interval(h2::PING_EVERY)
-        .keep_alive_timeout(h2::PING_TIMEOUT)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    lifecycle.spawn("connection to a peer", async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to a peer ended badly");
-        }
-    });
-    Ok(GrpcLink { channel: Channel { sender } })
+    let dialled = connection::dial(target.peer_id, &target.endpoints, Purpose::Calls, tls).await;
+    let unreachable = |error: anyhow::Error| LinkError::Unreachable(format!("{error:#}"));
+    GrpcLink::over(dialled.map_err(unreachable)?, lifecycle).await.map_err(unreachable)
 }
 
 impl GrpcLink {
+    /// Asks over a connection to a peer, whoever made it.
+    pub(crate) async fn over(connection: Connection, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let Connection { stream, ended, .. } = connection;
+        let tasks = h2::Tracked { lifecycle: lifecycle.clone(), ended: ended.clone() };
+        let (sender, serving) = http2::Builder::new(tasks)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(h2::STREAM_WINDOW)
+            .initial_connection_window_size(h2::CONNECTION_WINDOW)
+            .max_frame_size(h2::MAX_FRAME)
+            .max_send_buf_size(h2::SEND_BUFFER)
+            .max_header_list_size(h2::MAX_HEADERS)
+            .keep_alive_interval(h2::PING_EVERY)
+            .keep_alive_timeout(h2::PING_TIMEOUT)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        lifecycle.spawn("connection to a peer", async move {
+            if let Some(Err(error)) = ended.run_until_cancelled(serving).await {
+                tracing::debug!(%error, "a connection to a peer ended badly");
+            }
+        });
+        Ok(Self { channel: Channel { sender } })
+    }
+
     /// Whether the connection still takes questions.
     pub fn is_open(&self) -> bool {
         !self.channel.sender.is_closed()
@@ -171,6 +158,15 @@ impl GrpcLink {
     pub async fn list(&self) -> Result<Streaming<proto::File>, LinkError> {
         let mut client = self.client();
         in_time(client.list(proto::ListRequest {})).await
+    }
+
+    /// Tells the peer's user of a file to fetch from us.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn offer(&self, offer: proto::OfferRequest) -> Result<proto::OfferReply, LinkError> {
+        let mut client = self.client();
+        in_time(client.offer(offer)).await
     }
 
     fn client(&self) -> proto::files_client::FilesClient<Channel> {

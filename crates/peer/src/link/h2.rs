@@ -7,6 +7,7 @@
 use std::{future::Future, time::Duration};
 
 use daemon::Lifecycle;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -22,9 +23,12 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const PING_CALLER_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const PING_CALLER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs what a connection starts as tasks of the process's lifecycle.
+/// Runs what a connection starts as tasks of the process's lifecycle, until the connection's own end is called for.
 #[derive(Debug, Clone)]
-pub(crate) struct Tracked(pub(crate) Lifecycle);
+pub(crate) struct Tracked {
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) ended: CancellationToken,
+}
 
 impl<F> hyper::rt::Executor<F> for Tracked
 where
@@ -32,6 +36,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn("http/2 stream", task);
+        let ended = self.ended.clone();
+        self.lifecycle.spawn("http/2 stream", async move { ended.run_until_cancelled(task).await });
     }
 }

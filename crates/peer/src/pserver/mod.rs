@@ -1,16 +1,26 @@
-//! The door for other peers: gRPC over mutual TLS 1.3, over connections that the listener took.
+//! The door for other peers: gRPC over mutual TLS 1.3, over connections that the listener took and over those that this
+//! peer made because it was asked to ([`reverse`]).
 //!
 //! Each connection gets its certificate check before a byte of HTTP is read, within a time limit, and carries who is
 //! calling into every request. A renewed certificate is used from the next connection on; without one (logged out)
 //! callers are hung up on.
+//!
+//! The listener also takes what others dial because *we* asked them to: such a connection says so in its handshake, and
+//! which question it answers in its first bytes. It becomes a way out, in `link`, and nothing is served on it.
 //!
 //! [`fetch`] answers the one call that carries gigabytes; [`grpc`] all others, by generated code.
 
 mod deadline;
 mod fetch;
 mod grpc;
+mod reverse;
+#[cfg(test)]
+mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use daemon::Lifecycle;
 use hyper::server::conn::http2;
@@ -20,93 +30,144 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+pub use reverse::DialBacks;
+
 use crate::{
-    link::h2,
+    connection::{self, Connection},
+    link::{GrpcLink, Reversals, h2, reverse::Token},
     service::Service,
-    tls::{self, NetworkTls},
+    tls::{NetworkTls, Purpose},
 };
 
-/// A caller that has not proven who it is by then is hung up on.
+/// A caller that has not proven who it is, and what for it came, by then is hung up on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 1_024;
 
-/// Serves other peers until the soft stop.
-///
-/// # Errors
-/// Where the reflection service cannot be built.
-pub async fn serve(
-    listener: TcpListener,
-    service: Service,
+/// Serves other peers. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Pserver {
+    router: axum::Router,
     tls: NetworkTls,
+    reversals: Reversals,
+    /// One for each connection, whoever dialled.
+    places: Arc<Semaphore>,
     lifecycle: Lifecycle,
-) -> anyhow::Result<()> {
-    let router = grpc::router(service, lifecycle.soft())?;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let soft = lifecycle.soft();
-    loop {
-        let place = places.clone().acquire_owned().await?;
-        let accepted = tokio::select! {
-            () = soft.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (router, tls, inner) = (router.clone(), tls.clone(), lifecycle.clone());
-                lifecycle.spawn("connection from a peer", async move {
-                    let _place = place;
-                    if let Err(error) = connection(stream, router, &tls, &inner).await {
-                        tracing::debug!(error = %format!("{error:#}"), "a connection from a peer ended badly");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+impl Pserver {
+    /// # Errors
+    /// Where the reflection service cannot be built.
+    pub fn new(
+        service: Service,
+        tls: NetworkTls,
+        reversals: Reversals,
+        lifecycle: &Lifecycle,
+    ) -> anyhow::Result<Self> {
+        let router = grpc::router(service, lifecycle.soft())?;
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Ok(Self { router, tls, reversals, places, lifecycle: lifecycle.clone() })
+    }
+
+    /// Takes connections until the soft stop.
+    ///
+    /// # Errors
+    /// None today; a connection that cannot be taken is passed over.
+    pub async fn listen(self, listener: TcpListener) -> anyhow::Result<()> {
+        let soft = self.lifecycle.soft();
+        loop {
+            let place = self.places.clone().acquire_owned().await?;
+            let accepted = tokio::select! {
+                () = soft.cancelled() => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    self.lifecycle.spawn("connection from a peer", async move {
+                        ended(server.take(stream, place).await);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         }
     }
+
+    /// One connection that the listener took: a caller, or one whom we asked to dial us.
+    async fn take(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> anyhow::Result<()> {
+        let greeting = async {
+            let mut connection =
+                connection::accept(stream, &self.tls).await.inspect_err(|_| refuse("tls"))?;
+            let token = match connection.purpose {
+                Purpose::Calls => None,
+                Purpose::Reversal => Some(Token::read(&mut connection.stream).await?),
+            };
+            anyhow::Ok((connection, token))
+        };
+        let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await;
+        let (connection, token) = greeted.inspect_err(|_| refuse("slow handshake"))??;
+        match token {
+            None => self.serve(connection, place).await,
+            Some(token) => self.hand_over(connection, &token).await,
+        }
+    }
+
+    /// Answers questions on a connection until it ends.
+    async fn serve(&self, connection: Connection, place: OwnedSemaphorePermit) -> anyhow::Result<()> {
+        let _place = place;
+        let Connection { stream, other: caller, ended, .. } = connection;
+        let router =
+            self.router.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(caller.clone());
+                request.map(axum::body::Body::new)
+            });
+        let tasks = h2::Tracked { lifecycle: self.lifecycle.clone(), ended: ended.clone() };
+        let serving = http2::Builder::new(tasks)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(h2::STREAM_WINDOW)
+            .initial_connection_window_size(h2::CONNECTION_WINDOW)
+            .max_frame_size(h2::MAX_FRAME)
+            .max_send_buf_size(h2::SEND_BUFFER)
+            .max_concurrent_streams(h2::MAX_STREAMS)
+            .max_header_list_size(h2::MAX_HEADERS)
+            .keep_alive_interval(h2::PING_CALLER_EVERY)
+            .keep_alive_timeout(h2::PING_CALLER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        let mut serving = std::pin::pin!(serving);
+        let soft = self.lifecycle.soft();
+        tokio::select! {
+            ended = serving.as_mut() => return Ok(ended?),
+            // Logged out: at once, whatever is under way.
+            () = ended.cancelled() => return Ok(()),
+            () = soft.cancelled() => serving.as_mut().graceful_shutdown(),
+        }
+        Ok(serving.await?)
+    }
+
+    /// Gives a connection that we had asked for to whoever waits for it.
+    async fn hand_over(&self, connection: Connection, token: &Token) -> anyhow::Result<()> {
+        let Some(asker) = self.reversals.claim(connection.other.peer_id, token, Instant::now()) else {
+            refuse("reversal not asked for");
+            anyhow::bail!("nobody asked {} for a connection with this token", connection.other.peer_id);
+        };
+        let link = GrpcLink::over(connection, &self.lifecycle).await?;
+        if !asker.take(link) {
+            tracing::debug!("a connection came when nobody waited for it any more");
+        }
+        Ok(())
+    }
 }
 
-async fn connection(
-    stream: TcpStream,
-    router: axum::Router,
-    tls: &NetworkTls,
-    lifecycle: &Lifecycle,
-) -> anyhow::Result<()> {
-    stream.set_nodelay(true)?;
-    let config =
-        tls.server().ok_or_else(|| anyhow::anyhow!("logged out: there is no certificate to show"))?;
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream));
-    let stream = handshake.await?.inspect_err(|_| refuse("tls"))?;
-    let caller =
-        tls::caller(stream.get_ref().1).ok_or_else(|| anyhow::anyhow!("the certificate names no peer"))?;
-    let router = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(caller.clone());
-        request.map(axum::body::Body::new)
-    });
-    let serving = http2::Builder::new(h2::Tracked(lifecycle.clone()))
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(h2::STREAM_WINDOW)
-        .initial_connection_window_size(h2::CONNECTION_WINDOW)
-        .max_frame_size(h2::MAX_FRAME)
-        .max_send_buf_size(h2::SEND_BUFFER)
-        .max_concurrent_streams(h2::MAX_STREAMS)
-        .max_header_list_size(h2::MAX_HEADERS)
-        .keep_alive_interval(h2::PING_CALLER_EVERY)
-        .keep_alive_timeout(h2::PING_CALLER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut serving = std::pin::pin!(serving);
-    let soft = lifecycle.soft();
-    tokio::select! {
-        ended = serving.as_mut() => return Ok(ended?),
-        () = soft.cancelled() => serving.as_mut().graceful_shutdown(),
+fn ended(how: anyhow::Result<()>) {
+    if let Err(error) = how {
+        tracing::debug!(error = %format!("{error:#}"), "a connection from a peer ended badly");
     }
-    Ok(serving.await?)
 }
 
 fn refuse(reason: &'static str) {
