@@ -1,0 +1,72 @@
+// A value that others watch: the whole of this page's state management.
+
+export class Cell {
+  #value;
+  #watchers = new Set();
+
+  constructor(value) {
+    this.#value = value;
+  }
+
+  get value() {
+    return this.#value;
+  }
+
+  set(value) {
+    this.#value = value;
+    for (const watcher of [...this.#watchers]) watcher(value);
+  }
+
+  /** Tells the value now and whenever it is set, until the signal aborts. */
+  watch(watcher, signal) {
+    if (signal?.aborted) return;
+    this.#watchers.add(watcher);
+    signal?.addEventListener('abort', () => this.#watchers.delete(watcher), { once: true });
+    watcher(this.#value);
+  }
+}
+
+/** Tells each listener of what happens; nothing is kept. */
+export class Topic {
+  #listeners = new Set();
+
+  tell(what) {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(what);
+      } catch (error) {
+        // One listener's mistake is not another's, nor the teller's.
+        reportError(error);
+      }
+    }
+  }
+
+  listen(listener, signal) {
+    if (signal?.aborted) return;
+    this.#listeners.add(listener);
+    signal?.addEventListener('abort', () => this.#listeners.delete(listener), { once: true });
+  }
+}
+
+/** Runs `work` once `ms` after the last call. */
+export function debounce(ms, work, signal) {
+  let timer;
+  signal?.addEventListener('abort', () => clearTimeout(timer), { once: true });
+  return (...args) => {
+    clearTimeout(timer);
+    if (!signal?.aborted) timer = setTimeout(() => work(...args), ms);
+  };
+}
+
+/** Runs `work` at most once in `ms`, the last time after the last call. */
+export function throttle(ms, work, signal) {
+  let timer = null;
+  signal?.addEventListener('abort', () => clearTimeout(timer), { once: true });
+  return () => {
+    if (signal?.aborted) return;
+    timer ??= setTimeout(() => {
+      timer = null;
+      work();
+    }, ms);
+  };
+}
