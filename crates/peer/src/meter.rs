@@ -30,30 +30,25 @@ struct Rate {
 
 impl Meter {
     pub fn add(&self, bytes: u64) {
-        self.total.fetch_add(bytes, Ordering::Relaxed);
+        self.add_at(bytes, Instant::now());
+    }
+
+    fn add_at(&self, bytes: u64, now: Instant) {
+        let total = self.total.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // While bytes flow they keep the rate themselves; whoever asks later sees no average over a pause.
+        if let Some(mut rate) = self.rate.try_lock() {
+            rate.tick(total, now);
+        }
     }
 
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Bytes per second, smoothed over about a second. Somebody has to ask now and then for it to be fresh.
+    /// Bytes per second, smoothed over about a second.
     pub fn rate(&self, now: Instant) -> u64 {
-        let total = self.total();
         let mut rate = self.rate.lock();
-        let Some((at, before)) = rate.last else {
-            rate.last = Some((now, total));
-            return 0;
-        };
-        let elapsed = now.saturating_duration_since(at);
-        if elapsed >= TICK {
-            let seconds = elapsed.as_secs_f64();
-            let fresh = (total - before) as f64 / seconds;
-            // A long silence between two looks is one long tick.
-            let weight = 1.0 - (1.0 - WEIGHT).powf(seconds / TICK.as_secs_f64());
-            rate.bytes_per_second += weight * (fresh - rate.bytes_per_second);
-            rate.last = Some((now, total));
-        }
+        rate.tick(self.total(), now);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -61,6 +56,24 @@ impl Meter {
         )]
         let whole = rate.bytes_per_second.round() as u64;
         whole
+    }
+}
+
+impl Rate {
+    fn tick(&mut self, total: u64, now: Instant) {
+        let Some((at, before)) = self.last else {
+            self.last = Some((now, total));
+            return;
+        };
+        let elapsed = now.saturating_duration_since(at);
+        if elapsed >= TICK {
+            let seconds = elapsed.as_secs_f64();
+            let fresh = total.saturating_sub(before) as f64 / seconds;
+            // A long silence is one long tick.
+            let weight = 1.0 - (1.0 - WEIGHT).powf(seconds / TICK.as_secs_f64());
+            self.bytes_per_second += weight * (fresh - self.bytes_per_second);
+            self.last = Some((now, total));
+        }
     }
 }
 
@@ -73,9 +86,9 @@ mod tests {
         let meter = Meter::default();
         let start = Instant::now();
         assert_eq!(meter.rate(start), 0);
+        // Nobody asks meanwhile.
         for tick in 1..=20 {
-            meter.add(250_000);
-            meter.rate(start + TICK * tick);
+            meter.add_at(250_000, start + TICK * tick);
         }
         let rate = meter.rate(start + TICK * 20);
         assert!((950_000..=1_000_000).contains(&rate), "{rate}");

@@ -8,8 +8,8 @@ use wire::{PeerId, rest::pclient::Event};
 
 use super::{Parameters, Parts};
 use crate::{
-    Failure, directory_link::DirectoryClient, library::Library, link::Links, meter::Meter, store::Store,
-    throttle::Throttle,
+    Failure, directory_link::DirectoryClient, library::Library, link::Links, mail::Mail, meter::Meter,
+    store::Store, throttle::Throttle,
 };
 
 /// Downloads that fetch at once; others are queued.
@@ -28,6 +28,8 @@ pub(super) struct Engine {
     pub(super) folder: PathBuf,
     pub(super) reshare: bool,
     pub(super) own_id: PeerId,
+    /// The way to holders that are off, where there is a relay.
+    pub(super) mail: Option<Mail>,
     pub(super) meter: Meter,
     pub(super) running: Arc<Semaphore>,
     pub(super) events: broadcast::Sender<Event>,
@@ -45,6 +47,7 @@ impl Engine {
             download_dir,
             reshare,
             own_id,
+            mail,
         } = parameters;
         Self {
             links,
@@ -56,6 +59,7 @@ impl Engine {
             folder: download_dir,
             reshare,
             own_id,
+            mail,
             meter: Meter::default(),
             running: Arc::new(Semaphore::new(MAX_RUNNING)),
             events: broadcast::Sender::new(EVENTS),

@@ -62,6 +62,7 @@ impl Entry {
             eta_seconds: None,
             sources: Vec::new(),
             error: None,
+            note: None,
             path: None,
         };
         Self {

@@ -28,6 +28,8 @@ use super::{
     engine::Engine,
     entry::{Entry, Stage, Stop},
     finish,
+    keep::{announce, save},
+    mailed::{self, Mailbag},
     plan::{Outcome, Plan, Scope, SpanId},
     prepare::{LOOK_WAITING, Prepared, interrupted, prepare},
     sources::{self, Report, Sources},
@@ -62,33 +64,41 @@ pub(super) enum End {
 }
 
 /// What a task of the job has to say when it ends.
-enum Note {
+pub(super) enum Note {
     Span(Ended),
     Located(Result<Located, Failure>),
     Met(Result<PeerItem, Failure>),
     Watched(Result<PeerId, (PeerId, LinkError)>),
     Checkpoint(Result<(), Failure>),
     Reported,
+    /// Who is off was asked; what there is to say about it.
+    Lettered(Option<String>),
+    Mailed(mailed::Taken),
+    /// Who sends mail.
+    Writer(Result<PeerItem, Failure>),
 }
 
-struct Job<'a> {
-    engine: &'a Arc<Engine>,
+pub(super) struct Job<'a> {
+    pub(super) engine: &'a Arc<Engine>,
     entry: &'a Entry,
-    part: Arc<Part>,
+    pub(super) part: Arc<Part>,
     /// Who gave the proof; none after a restart.
     describer: Option<PeerId>,
     restricted: bool,
-    plan: Plan,
-    sources: Sources,
-    tasks: JoinSet<Note>,
+    pub(super) plan: Plan,
+    pub(super) sources: Sources,
+    pub(super) tasks: JoinSet<Note>,
     spans: HashMap<SpanId, AbortHandle>,
     arrived: (mpsc::Sender<Arrived>, mpsc::Receiver<Arrived>),
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
-    asked: BTreeSet<PeerId>,
+    pub(super) asked: BTreeSet<PeerId>,
     next_look: Instant,
     looking: bool,
     checkpoint: Checkpoint,
     last_reader: Instant,
+    pub(super) bag: Mailbag,
+    /// Pieces from the mailbag that are being written.
+    pub(super) mailed: usize,
 }
 
 struct Checkpoint {
@@ -119,7 +129,8 @@ async fn attempt(
     soft: &CancellationToken,
     distrusted: &mut BTreeSet<PeerId>,
 ) -> Result<End, PeerId> {
-    let prepared = match prepare(engine, entry, soft, distrusted).await {
+    let mut bag = Mailbag::new(engine, entry.content_id, entry.seq().is_some());
+    let prepared = match prepare(engine, entry, soft, distrusted, &mut bag).await {
         Ok(prepared) => prepared,
         Err(end) => return Ok(end),
     };
@@ -127,7 +138,7 @@ async fn attempt(
         place = engine.running.clone().acquire_owned() => place,
         end = interrupted(entry, soft) => return Ok(end),
     };
-    let mut job = Job::new(engine, entry, prepared, distrusted);
+    let mut job = Job::new(engine, entry, prepared, distrusted, bag);
     let end = job.drive(soft).await;
     drop(place);
     if !matches!(end, Ok(End::Done(_))) {
@@ -156,6 +167,9 @@ async fn conclude(engine: &Engine, entry: &Entry, end: End) -> bool {
     if matches!(end, End::Abandoned) {
         engine.discard_part(entry.content_id).await;
     }
+    if matches!(end, End::Done(_) | End::Stopped(Stop::Cancel)) && entry.seq().is_some() {
+        mailed::forget(engine, entry.content_id).await;
+    }
     let over = match &error {
         Some(error) => Failure::new(error.code, error.detail.clone()),
         None => Failure::unavailable("the download was stopped"),
@@ -163,6 +177,7 @@ async fn conclude(engine: &Engine, entry: &Entry, end: End) -> bool {
     entry.update(|view| {
         view.state = state;
         view.error = error;
+        view.note = None;
         view.rate_bps = 0;
         view.eta_seconds = None;
         view.sources.iter_mut().for_each(|source| source.rate_bps = 0);
@@ -193,6 +208,7 @@ impl<'a> Job<'a> {
         entry: &'a Entry,
         prepared: Prepared,
         distrusted: &BTreeSet<PeerId>,
+        bag: Mailbag,
     ) -> Self {
         let Prepared { part, located, describer, restricted } = prepared;
         let now = Instant::now();
@@ -215,6 +231,8 @@ impl<'a> Job<'a> {
             looking: false,
             checkpoint: Checkpoint { at: now, bytes: part.verified_bytes(), under_way: false },
             last_reader: now,
+            bag,
+            mailed: 0,
             part,
         };
         if let Some(located) = located {
@@ -254,6 +272,7 @@ impl<'a> Job<'a> {
                 }
                 Some(piece) = self.arrived.1.recv() => self.arrived(piece),
                 Some(report) = self.reports.1.recv() => self.reported(report),
+                parcel = self.bag.next(), if self.mailed < mailed::TOGETHER => self.parcel(parcel, now).await,
                 Some(note) = self.tasks.join_next() => match note {
                     Ok(note) => {
                         if let Some(end) = self.noted(note)? {
@@ -329,7 +348,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn end_span(&mut self, span: SpanId, now: Instant) {
+    pub(super) fn end_span(&mut self, span: SpanId, now: Instant) {
         if let Some(task) = self.spans.remove(&span) {
             task.abort();
             self.plan.span_ended(span, Outcome::Cancelled, now);
@@ -377,6 +396,13 @@ impl<'a> Job<'a> {
                 }
             }
             Note::Reported => {}
+            Note::Lettered(note) => self.entry.update(|view| view.note = note),
+            Note::Mailed(taken) => return Ok(self.mailed(taken, now)),
+            Note::Writer(writer) => {
+                if let Ok(writer) = writer {
+                    self.sources.writes(&writer);
+                }
+            }
         }
         Ok(None)
     }
@@ -396,9 +422,7 @@ impl<'a> Job<'a> {
         }
         match ended.outcome {
             Outcome::Corrupt => {
-                tracing::warn!(peer.id = %peer, content.id = %self.entry.content_id, "a source sent wrong bytes and is banned");
-                metrics::counter!("trueque_pieces_refused_total").increment(1);
-                self.report(peer, ReportKind::Corrupt);
+                self.refused(peer);
             }
             Outcome::Unreachable => self.report(peer, ReportKind::Unreachable),
             Outcome::Missing => {
@@ -413,12 +437,19 @@ impl<'a> Job<'a> {
                     return Err(describer);
                 }
             }
-            Outcome::Done | Outcome::Cancelled | Outcome::Busy => {}
+            Outcome::Done | Outcome::Cancelled | Outcome::Busy | Outcome::Moved => {}
         }
         if !self.plan.has_source(now) {
             self.next_look = self.next_look.min(now + LOOK_WAITING);
         }
         Ok(None)
+    }
+
+    /// A source sent wrong bytes, and was banned for it.
+    pub(super) fn refused(&mut self, peer: PeerId) {
+        tracing::warn!(peer.id = %peer, content.id = %self.entry.content_id, "a source sent wrong bytes and is banned");
+        metrics::counter!("trueque_pieces_refused_total").increment(1);
+        self.report(peer, ReportKind::Corrupt);
     }
 
     fn report(&mut self, peer: PeerId, kind: ReportKind) {
@@ -474,12 +505,13 @@ impl<'a> Job<'a> {
     }
 
     /// Brings what users see up to date.
-    fn show(&self, now: Instant) {
+    fn show(&mut self, now: Instant) {
         let sources = self.sources.shown(now, |target, online| self.engine.links.path(target, online));
         let rate: u64 = sources.iter().map(|source| source.rate_bps).sum();
         let verified = self.part.verified_bytes();
         let left = self.part.outline().layout().size() - verified;
         let state = if self.plan.has_source(now) { DownloadState::Running } else { DownloadState::Waiting };
+        self.write_letters(state == DownloadState::Waiting, now);
         let before = self.entry.view();
         self.entry.update(|view| {
             view.state = state;
@@ -548,30 +580,6 @@ impl<'a> Job<'a> {
             self.last_reader = now;
         }
         now.saturating_duration_since(self.last_reader) >= LINGER
-    }
-}
-
-async fn save(
-    engine: &Engine,
-    seq: u64,
-    part: &Arc<Part>,
-    sources: &[wire::rest::pclient::Source],
-) -> Result<(), Failure> {
-    // Pieces that come while the disk is at work are not said to be on it.
-    let pieces = part.pieces();
-    let syncing = part.clone();
-    let synced = tokio::task::spawn_blocking(move || syncing.sync()).await.map_err(Failure::internal)?;
-    synced.map_err(|error| Failure::storage(&error))?;
-    let sources = serde_json::to_string(sources).unwrap_or_default();
-    engine.store.write(move |t| table::set_pieces(t, seq, &pieces.to_bytes(), &sources)).await
-}
-
-async fn announce(engine: &Engine, name: &str, part: &Part, held: u32) {
-    let Ok(name) = SafeName::new(name) else { return };
-    let (id, size) = (part.outline().id(), part.outline().layout().size());
-    let media_type = crate::library::media_type_of(&name);
-    if let Err(failure) = engine.library.set_partial(&id, &name, size, media_type, held).await {
-        tracing::warn!(error = %failure, "a partial file could not be announced");
     }
 }
 

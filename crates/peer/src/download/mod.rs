@@ -3,6 +3,7 @@
 //! - [`plan`]: which piece is asked of whom; pure.
 //! - [`job`]: drives one plan: asks, checks, writes, remembers.
 //! - [`span`]: one question to one source.
+//! - [`mailed`]: holders that are off, asked through the relay.
 //! - [`small`]: many small files at once, without a job for each.
 //! - [`reader`]: bytes of a file for somebody who waits for them, whether it is here or not.
 //!
@@ -14,6 +15,8 @@ mod entry;
 mod finish;
 mod here;
 mod job;
+mod keep;
+mod mailed;
 mod part;
 mod plan;
 mod prepare;
@@ -43,13 +46,14 @@ pub use reader::ContentReader;
 
 use self::{
     engine::Engine,
-    entry::{Entry, Stop},
+    entry::{Entry, Stage, Stop},
 };
 use crate::{
     Failure,
     directory_link::DirectoryClient,
     library::Library,
     link::Links,
+    mail::Mail,
     meter::Meter,
     store::{Store, downloads as table},
     throttle::Throttle,
@@ -70,6 +74,8 @@ pub struct Parameters {
     /// Whether finished files are shared.
     pub reshare: bool,
     pub own_id: PeerId,
+    /// The way to holders that are off, where there is a relay.
+    pub mail: Option<Mail>,
 }
 
 /// All downloads of this peer. Clones are the same.
@@ -289,17 +295,40 @@ impl Downloads {
         self.engine.events.subscribe()
     }
 
+    /// Which pieces of a download are here; none while its size is not known.
+    ///
+    /// # Errors
+    /// `not_found`; where the store cannot be read.
+    pub fn pieces(&self, id: &str) -> Result<PieceSet, Failure> {
+        let entry = self.existing(id)?;
+        let view = entry.view();
+        let Some(layout) = view.size.and_then(|size| Layout::new(size).ok()) else {
+            return Ok(PieceSet::empty(0));
+        };
+        if view.state == DownloadState::Done {
+            return Ok(PieceSet::full(layout.count()));
+        }
+        if let Stage::Open(part) = &*entry.stage().borrow() {
+            return Ok(part.pieces());
+        }
+        let kept = entry.seq().map(|seq| self.kept(seq, layout)).transpose()?.flatten();
+        Ok(kept.unwrap_or_else(|| PieceSet::empty(layout.count())))
+    }
+
     /// What an earlier run had verified, for those who look before it goes on.
     fn show_kept(&self, entry: &Entry, seq: u64) -> Result<(), Failure> {
-        let kept = self.engine.store.read(|c| table::progress(c, seq))?;
-        let bits = kept.and_then(|kept| kept.pieces);
-        let layout = entry.view().size.and_then(|size| Layout::new(size).ok());
-        if let (Some(layout), Some(bits)) = (layout, bits)
-            && let Ok(pieces) = PieceSet::from_bytes(layout.count(), &bits)
+        if let Some(layout) = entry.view().size.and_then(|size| Layout::new(size).ok())
+            && let Some(pieces) = self.kept(seq, layout)?
         {
             entry.update(|view| view.verified_bytes = pieces.iter().map(|piece| layout.len(piece)).sum());
         }
         Ok(())
+    }
+
+    /// The pieces that the store knows to be verified.
+    fn kept(&self, seq: u64, layout: Layout) -> Result<Option<PieceSet>, Failure> {
+        let bits = self.engine.store.read(|c| table::progress(c, seq))?.and_then(|kept| kept.pieces);
+        Ok(bits.and_then(|bits| PieceSet::from_bytes(layout.count(), &bits).ok()))
     }
 
     async fn create(&self, id: ContentId, name: Option<SafeName>) -> Result<Arc<Entry>, Failure> {

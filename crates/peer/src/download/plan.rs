@@ -59,6 +59,8 @@ pub(super) enum Outcome {
     Cancelled,
     /// Not reached, or no answer in time.
     Unreachable,
+    /// The same, and there is another way to it: it may be asked again at once.
+    Moved,
     /// "Too much at once": try again soon.
     Busy,
     /// It does not have these pieces, or not for us.
@@ -430,7 +432,7 @@ impl Source {
     fn ended(&mut self, outcome: Outcome, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match outcome {
-            Outcome::Done | Outcome::Cancelled => {}
+            Outcome::Done | Outcome::Cancelled | Outcome::Moved => {}
             Outcome::Corrupt => self.banned = true,
             Outcome::Busy => self.rests_until = Some(now + FIRST_REST),
             Outcome::Unreachable | Outcome::Missing => {

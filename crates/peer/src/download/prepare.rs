@@ -1,6 +1,10 @@
 //! The beginning of a download: who has it, and the proof of its pieces, from the store or from a holder.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use content::{Layout, Outline, PieceSet, SafeName};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +18,7 @@ use super::{
     engine::Engine,
     entry::Entry,
     job::{End, tell},
+    mailed::{self, Mailbag, Pages},
     sources,
 };
 use crate::{Failure, link::Target, store::downloads as table};
@@ -37,6 +42,7 @@ pub(super) async fn prepare(
     entry: &Entry,
     soft: &CancellationToken,
     distrusted: &BTreeSet<PeerId>,
+    bag: &mut Mailbag,
 ) -> Result<Prepared, End> {
     let id = entry.content_id;
     let failed = |failure| End::Failed(failure);
@@ -57,7 +63,7 @@ pub(super) async fn prepare(
         let pieces = pieces.and_then(|bits| PieceSet::from_bytes(outline.layout().count(), &bits).ok());
         prepared = Some((outline, pieces, None, None, restricted));
     }
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut pages) = (FIRST_PAUSE, Pages::default());
     while prepared.is_none() {
         let asked = tokio::select! {
             asked = first_proof(engine, entry, distrusted) => asked,
@@ -74,9 +80,16 @@ pub(super) async fn prepare(
                     return Err(End::Failed(why));
                 }
                 entry.update(|view| view.state = DownloadState::Waiting);
+                if let Some(asking) = bag.due(engine, None, Instant::now()) {
+                    let note = asking.await;
+                    entry.update(|view| view.note = note);
+                }
                 tell(engine, entry);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK_WAITING),
+                    (outline, from, restricted) = mailed::proof(bag, &mut pages, id) => {
+                        prepared = Some((outline, None, None, Some(from), restricted));
+                    }
                     end = interrupted(entry, soft) => return Err(end),
                 }
             }

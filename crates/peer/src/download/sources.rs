@@ -29,6 +29,8 @@ pub(super) struct Sources {
     known: BTreeMap<PeerId, Known>,
     /// What was brought before the process was last started.
     earlier: Vec<Source>,
+    /// What those brought who are off, by mail.
+    mail: BTreeMap<PeerId, Meter>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub(super) struct News {
 
 impl Sources {
     pub(super) fn restored(earlier: Vec<Source>) -> Self {
-        Self { known: BTreeMap::new(), earlier }
+        Self { earlier, ..Self::default() }
     }
 
     /// Takes in what the directory says of the holders.
@@ -101,6 +103,18 @@ impl Sources {
         }
     }
 
+    /// Counts what came by mail. True where nobody knows yet who writes.
+    pub(super) fn brought_by_mail(&mut self, from: PeerId, bytes: u64) -> bool {
+        self.mail.entry(from).or_default().add(bytes);
+        !self.known.contains_key(&from)
+    }
+
+    /// Somebody who is off and sends mail.
+    pub(super) fn writes(&mut self, peer: &PeerItem) {
+        let known = || Known { online: false, ..Known::new(Target::from(peer), peer.last_seen) };
+        self.known.entry(peer.peer_id).or_insert_with(known);
+    }
+
     pub(super) fn knows(&self, peer: &PeerId) -> bool {
         self.known.contains_key(peer)
     }
@@ -135,12 +149,18 @@ impl Sources {
         let mut shown: Vec<Source> = self
             .known
             .values()
-            .map(|known| Source {
-                peer_id: known.target.peer_id,
-                username: known.target.username.clone(),
-                path: path(&known.target, known.online),
-                bytes: known.meter.total(),
-                rate_bps: known.meter.rate(now),
+            .map(|known| {
+                let peer_id = known.target.peer_id;
+                let mail = self.mail.get(&peer_id);
+                let by_mail =
+                    |path| if mail.is_some() && path == PeerPath::Offline { PeerPath::Relayed } else { path };
+                Source {
+                    peer_id,
+                    username: known.target.username.clone(),
+                    path: by_mail(path(&known.target, known.online)),
+                    bytes: known.meter.total() + mail.map_or(0, Meter::total),
+                    rate_bps: known.meter.rate(now) + mail.map_or(0, |meter| meter.rate(now)),
+                }
             })
             .collect();
         for earlier in &self.earlier {

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinHandle};
-use wire::ErrorCode;
+use wire::{ErrorCode, rest::pclient::PeerPath};
 
 use super::{
     Part, PieceError,
@@ -80,9 +80,10 @@ pub(super) async fn fetch(
         }
         Err(Fault::Link(LinkError::Unreachable(_) | LinkError::Silent)) => {
             if let Some(rung) = rung {
-                engine.links.failed(ended.source.peer_id, rung);
+                engine.links.failed(&ended.source, rung);
             }
-            ended.outcome = Outcome::Unreachable;
+            let elsewhere = engine.links.path(&ended.source, true) != PeerPath::Offline;
+            ended.outcome = if elsewhere { Outcome::Moved } else { Outcome::Unreachable };
         }
         Err(Fault::Piece(PieceError::Wrong(_)) | Fault::TooMuch) => ended.outcome = Outcome::Corrupt,
         Err(Fault::Piece(PieceError::Disk(error))) => {

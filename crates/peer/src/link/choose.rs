@@ -139,9 +139,7 @@ impl Ladder {
                 }
                 Standing::Open | Standing::Possible => {
                     let doubtful = rung == Rung::Reversed || self.breakers[rung].has_failed();
-                    let carried = RUNGS.into_iter().any(|lower| {
-                        lower > rung && standing[lower] == Standing::Open && self.is_closed(lower, now)
-                    });
+                    let carried = self.is_carried_below(rung, standing, now);
                     if !self.breakers[rung].may_try(now) {
                         continue;
                     }
@@ -173,10 +171,10 @@ impl Ladder {
         self.breakers[rung].failed(now, chance);
     }
 
-    /// An open way fell silent: nobody waits for a second failure.
-    pub fn fell_silent(&mut self, rung: Rung, now: Instant, chance: f64) {
+    /// An open way fell silent. Where a lower one carries, nobody waits for a second failure.
+    pub fn fell_silent(&mut self, rung: Rung, standing: PerRung<Standing>, now: Instant, chance: f64) {
         self.breakers[rung].failed(now, chance);
-        if !self.breakers[rung].is_open() {
+        if self.is_carried_below(rung, standing, now) && !self.breakers[rung].is_open() {
             self.breakers[rung].failed(now, chance);
         }
     }
@@ -184,6 +182,11 @@ impl Ladder {
     /// The peer was heard of: each way may be tried at once.
     pub fn heard_of(&mut self, now: Instant) {
         RUNGS.into_iter().for_each(|rung| self.breakers[rung].half_open(now));
+    }
+
+    fn is_carried_below(&self, rung: Rung, standing: PerRung<Standing>, now: Instant) -> bool {
+        let carries = |lower: Rung| standing[lower] == Standing::Open && self.is_closed(lower, now);
+        RUNGS.into_iter().any(|lower| lower > rung && carries(lower))
     }
 
     fn is_closed(&self, rung: Rung, now: Instant) -> bool {
@@ -248,7 +251,7 @@ mod tests {
         let mut now = Instant::now();
         let mut ladder = Ladder::default();
         let all = standing(Possible, Missing, Open);
-        ladder.fell_silent(Rung::Direct, now, 0.5);
+        ladder.fell_silent(Rung::Direct, all, now, 0.5);
         assert_eq!(ladder.choose(all, now), choice(Step::Use(Rung::Relayed), &[]), "at once");
         assert_eq!(ladder.likely(all, now), Some(Rung::Relayed));
         now += Duration::from_secs(1);

@@ -1,0 +1,304 @@
+//! The holding side: wants that others left for us, taken into our store and kept as their mailboxes have room.
+//!
+//! A want is a promise from the moment it is stored, and only then taken off the broker. What it asks for is decided
+//! when it is answered, by the same service that answers everybody: a name taken off the list meanwhile gets nothing.
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use content::{ContentId, Layout, PieceSet};
+use daemon::{Clock, Lifecycle};
+use tokio::{sync::mpsc, time::Instant};
+use wire::{
+    ErrorCode, PeerId,
+    proto::{self, question::Ask},
+};
+use zeroize::Zeroizing;
+
+use super::KEPT;
+use crate::{
+    Failure,
+    relay::{
+        Relay,
+        message::{Incoming, Route},
+        open::Asked,
+        seal::ReplyKey,
+        sink::{AnswerSink, Gone},
+    },
+    service::{Service, VALUES_PER_PAGE},
+    store::{
+        Store,
+        mail::{self as table, PromiseRow},
+    },
+    tls::Caller,
+};
+
+/// Wants of all peers that are kept at once.
+const MOST_PROMISES: u32 = 1_000;
+/// Pieces sent between two notes in the store: what is sent again after a crash.
+const BATCH: usize = 16;
+/// How long a full mailbox is tried.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A mailbox that was full is left alone for so long, twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+struct Holder {
+    relay: Relay,
+    service: Service,
+    store: Store,
+    clock: Clock,
+    /// Askers whose mailbox did not take everything, and when to try again.
+    resting: HashMap<PeerId, (Instant, Duration)>,
+}
+
+/// How far a promise is.
+enum Kept {
+    /// Done with, for good or for bad.
+    Whole,
+    /// The mailbox takes no more now.
+    InPart,
+}
+
+/// Starts taking wants and keeping them.
+pub(crate) fn start(
+    relay: Relay,
+    service: Service,
+    store: Store,
+    clock: Clock,
+    mut wants: mpsc::Receiver<Incoming>,
+    lifecycle: &Lifecycle,
+) {
+    let mut holder = Holder { relay, service, store, clock, resting: HashMap::new() };
+    let soft = lifecycle.soft();
+    lifecycle.spawn("wants of others", async move {
+        let mut state = holder.relay.state();
+        loop {
+            let pause = holder.keep_promises().await;
+            tokio::select! {
+                () = soft.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+                changed = state.changed() => if changed.is_err() { return },
+                want = wants.recv() => match want {
+                    Some(want) => holder.take(want).await,
+                    None => return,
+                },
+            }
+            // All that came together is taken before the first is answered: a newer want replaces an older one.
+            while let Ok(want) = wants.try_recv() {
+                holder.take(want).await;
+            }
+        }
+    });
+}
+
+impl Holder {
+    async fn take(&mut self, incoming: Incoming) {
+        let Some(asked) = self.relay.open(incoming).await else { return };
+        let Asked { caller, ask, request, reply, receipt, .. } = asked;
+        let Ask::Want(want) = ask else {
+            metrics::counter!("trueque_relay_refused_total", "reason" => "not for a peer that is off")
+                .increment(1);
+            return receipt.done().await;
+        };
+        let Ok(content_id) = ContentId::try_from(want.content_id.as_ref()) else {
+            metrics::counter!("trueque_relay_refused_total", "reason" => "malformed").increment(1);
+            return receipt.done().await;
+        };
+        let promise = PromiseRow {
+            asker: caller.peer_id,
+            username: caller.username,
+            content_id,
+            ticket: request,
+            reply_key: Zeroizing::new(*reply.as_bytes()),
+            missing: want.missing.map(|pieces| pieces.bits.to_vec()),
+            asked_at: self.clock.now().as_second(),
+        };
+        self.resting.remove(&promise.asker);
+        match self.store.write(move |t| table::add_promise(t, &promise, MOST_PROMISES)).await {
+            Ok(true) => receipt.done().await,
+            Ok(false) => {
+                metrics::counter!("trueque_refusals_total", "reason" => "too many wants").increment(1);
+                receipt.refuse(false).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a want could not be kept; it stays at the broker");
+                receipt.refuse(true).await;
+            }
+        }
+    }
+
+    /// Sends what can be sent now. Answers when to come back.
+    async fn keep_promises(&mut self) -> Duration {
+        let promises = match self.store.read(table::promises) {
+            Ok(promises) => promises,
+            Err(error) => {
+                tracing::warn!(%error, "the wants of others cannot be read");
+                return LONGEST_PAUSE;
+            }
+        };
+        metrics::gauge!("trueque_promises").set(promises.len() as f64);
+        let mut next = LONGEST_PAUSE;
+        for promise in promises {
+            if !self.relay.is_on() {
+                return LONGEST_PAUSE; // the change of its state wakes us
+            }
+            let now = Instant::now();
+            if let Some((until, _)) = self.resting.get(&promise.asker).filter(|(until, _)| *until > now) {
+                next = next.min(*until - now);
+                continue;
+            }
+            let asker = promise.asker;
+            match self.keep(&promise).await {
+                Ok(Kept::Whole) => {
+                    self.resting.remove(&asker);
+                    let ticket = promise.ticket;
+                    if let Err(error) = self.store.write(move |t| table::keep_promise(t, &ticket)).await {
+                        tracing::warn!(%error, "a want that was answered could not be forgotten");
+                    }
+                }
+                Ok(Kept::InPart) => next = next.min(self.rest(asker)),
+                Err(error) => {
+                    tracing::warn!(peer.id = %asker, %error, "a want could not be answered yet");
+                    next = next.min(self.rest(asker));
+                }
+            }
+        }
+        next
+    }
+
+    fn rest(&mut self, asker: PeerId) -> Duration {
+        let pause = self.resting.get(&asker).map_or(FIRST_PAUSE, |(_, last)| (*last * 2).min(LONGEST_PAUSE));
+        self.resting.insert(asker, (Instant::now() + pause, pause));
+        pause
+    }
+
+    async fn keep(&self, promise: &PromiseRow) -> Result<Kept, Failure> {
+        if self.clock.now().as_second() - promise.asked_at > KEPT.as_secs().cast_signed() {
+            return Ok(Kept::Whole);
+        }
+        let caller = Caller { peer_id: promise.asker, username: promise.username.clone() };
+        let id = promise.content_id;
+        let described = match self.service.describe(&caller, id, 0) {
+            Ok(described) => described,
+            Err(refusal) => return self.settle(promise, Some(refusal)).await,
+        };
+        let layout = Layout::new(described.size).map_err(Failure::internal)?;
+        let mut missing = match &promise.missing {
+            None => {
+                if self.send_proof(promise, &caller, described).await.is_err() {
+                    return Ok(Kept::InPart);
+                }
+                PieceSet::full(layout.count())
+            }
+            Some(bits) => match PieceSet::from_bytes(layout.count(), bits) {
+                Ok(missing) => missing,
+                Err(_) => {
+                    let refusal = Failure::invalid("the missing pieces are not of this file");
+                    return self.settle(promise, Some(refusal)).await;
+                }
+            },
+        };
+        loop {
+            let batch: Vec<u32> = missing.iter().take(BATCH).collect();
+            if batch.is_empty() {
+                return self.settle(promise, None).await;
+            }
+            match self.send_pieces(promise, &caller, layout, &batch).await? {
+                Sent::All => {}
+                Sent::Full => return Ok(Kept::InPart),
+                Sent::Refused(refusal) => return self.settle(promise, Some(refusal)).await,
+            }
+            batch.iter().for_each(|index| {
+                missing.remove(*index);
+            });
+            let (ticket, bits) = (promise.ticket, missing.to_bytes());
+            // An empty set in bytes is "every piece" on the wire; here what is left is settled at once.
+            if !missing.is_empty() {
+                self.store.write(move |t| table::set_missing(t, &ticket, &bits)).await?;
+            }
+        }
+    }
+
+    async fn send_proof(
+        &self,
+        promise: &PromiseRow,
+        caller: &Caller,
+        first: proto::Description,
+    ) -> Result<(), Failure> {
+        let mut sink = self.sink(promise)?;
+        let (mut first_piece, mut description) = (0, first);
+        loop {
+            let values = description.chaining_values.len() / 32;
+            let described = proto::DescribedFrom { first_piece, description: Some(description) };
+            let parcel = proto::Parcel { what: Some(proto::parcel::What::Described(described)) };
+            sink.message(&parcel, false).await.map_err(full)?;
+            if values < VALUES_PER_PAGE {
+                return sink.confirmed().await.map_err(full);
+            }
+            first_piece += u32::try_from(values).map_err(Failure::internal)?;
+            description = self.service.describe(caller, promise.content_id, first_piece)?;
+        }
+    }
+
+    async fn send_pieces(
+        &self,
+        promise: &PromiseRow,
+        caller: &Caller,
+        layout: Layout,
+        batch: &[u32],
+    ) -> Result<Sent, Failure> {
+        let mut sink = self.sink(promise)?;
+        for &index in batch {
+            let range = layout.range(index);
+            let reading =
+                self.service.fetch(caller, promise.content_id, range.start, range.end - range.start);
+            let mut reading = match reading {
+                Ok(reading) => reading,
+                Err(busy) if busy.code == ErrorCode::RateLimited => return Ok(Sent::Full),
+                Err(refusal) => return Ok(Sent::Refused(refusal)),
+            };
+            let mut parcel = vec![Bytes::copy_from_slice(&index.to_be_bytes())];
+            while let Some(block) = reading.next().await {
+                match block {
+                    Ok(block) => parcel.push(block),
+                    Err(refusal) => return Ok(Sent::Refused(refusal)),
+                }
+            }
+            if sink.bytes(&parcel, false).await.is_err() {
+                return Ok(Sent::Full);
+            }
+        }
+        Ok(if sink.confirmed().await.is_ok() { Sent::All } else { Sent::Full })
+    }
+
+    /// Tells the asker that nothing more comes.
+    async fn settle(&self, promise: &PromiseRow, refusal: Option<Failure>) -> Result<Kept, Failure> {
+        let refusal =
+            refusal.map(|Failure { code, detail }| proto::Refusal { code: code.to_string(), detail });
+        let settled = proto::Settled { refusal };
+        let parcel = proto::Parcel { what: Some(proto::parcel::What::Settled(settled)) };
+        let mut sink = self.sink(promise)?;
+        let told = match sink.message(&parcel, true).await {
+            Ok(()) => sink.confirmed().await,
+            Err(gone) => Err(gone),
+        };
+        Ok(if told.is_ok() { Kept::Whole } else { Kept::InPart })
+    }
+
+    fn sink(&self, promise: &PromiseRow) -> Result<AnswerSink, Failure> {
+        let reply = ReplyKey::from_bytes(*promise.reply_key);
+        AnswerSink::new(&self.relay, promise.asker, Route::Mailbox, promise.ticket, &reply, PATIENCE)
+    }
+}
+
+enum Sent {
+    All,
+    /// The mailbox, or we ourselves, can take no more now.
+    Full,
+    Refused(Failure),
+}
+
+fn full(gone: Gone) -> Failure {
+    Failure::unavailable(gone.to_string())
+}

@@ -1,0 +1,155 @@
+//! What happens to the broker, and to the way past it, in the middle of a transfer: each download ends right, and
+//! nothing is fetched twice but what was under way.
+
+use std::time::{Duration, Instant};
+
+use content::ContentId;
+use peer::config::{AmqpSetting, ByteSize, PserverListen, Settings};
+use testnet::{Api, Network, Peer, Rabbit, RabbitOptions, read, until, until_within};
+use wire::rest::pclient::{Download, DownloadState, PeerPath};
+
+use crate::{MIB, big};
+
+/// Slow enough that something can happen in the middle.
+const RATE: u64 = 12 << 20;
+
+fn relay_only(settings: &mut Settings, url: &str) {
+    settings.amqp = AmqpSetting::At(url.to_owned().into());
+    settings.pserver_listen = PserverListen::Off;
+}
+
+async fn pair(network: &Network, url: &str) -> (Peer, Peer) {
+    let ana = network.peer_with("ana", |settings| relay_only(settings, url)).await;
+    let slow = |settings: &mut Settings| {
+        relay_only(settings, url);
+        settings.upload_limit = ByteSize(RATE);
+    };
+    let ben = network.peer_with("ben", slow).await;
+    for peer in [&ana, &ben] {
+        until("the peer is on the relay", async || peer.status().await.relay.connected.then_some(())).await;
+    }
+    (ana, ben)
+}
+
+/// Waits until some more of a download has come.
+async fn more(asker: &Api, download: &Download, mebibytes: u64) {
+    let now = asker.download(&download.id).await.verified_bytes;
+    asker.wait(&download.id, "it goes on", |d| d.verified_bytes >= now + mebibytes * MIB as u64).await;
+}
+
+async fn ends_right(asker: &Api, download: &Download, file: &[u8]) -> Download {
+    let done = asker.done(&download.id).await;
+    assert_eq!(read(done.path.clone().unwrap()), file);
+    let [source] = &done.sources[..] else { panic!("{:?}", done.sources) };
+    assert_eq!((source.path, source.bytes), (PeerPath::Relayed, file.len() as u64));
+    done
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_stops_dies_and_runs_short_of_memory() {
+    let mut rabbit = Rabbit::start(RabbitOptions::default()).await;
+    let network = Network::start().await;
+    let (ana, ben) = pair(&network, &rabbit.url()).await;
+    let file = big(500, 160);
+    let id = ben.share("through it all.bin", &file).await;
+    ana.found("through it all", id, 1).await;
+    let download = ana.start(id).await;
+    more(&ana, &download, 8).await;
+
+    rabbit.stop().await;
+    ana.state(&download.id, DownloadState::Waiting).await;
+    until("the status says why", async || {
+        let relay = ana.status().await.relay;
+        (!relay.connected && relay.why.is_some()).then_some(())
+    })
+    .await;
+    rabbit.start_again().await;
+    more(&ana, &download, 8).await;
+
+    rabbit.kill().await;
+    rabbit.start_again().await;
+    more(&ana, &download, 8).await;
+
+    rabbit.memory_alarm(true).await;
+    until("the status says that the broker is short of memory", async || {
+        let relay = ben.status().await.relay;
+        (relay.connected && relay.why.is_some()).then_some(())
+    })
+    .await;
+    rabbit.memory_alarm(false).await;
+    more(&ana, &download, 8).await;
+    ends_right(&ana, &download, &file).await;
+    network.end([ana, ben]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_of_three_that_loses_its_leader() {
+    let mut nodes = Rabbit::cluster(3, RabbitOptions::default()).await;
+    let urls: Vec<String> = nodes.iter().map(Rabbit::url).collect();
+    let network = Network::start().await;
+    let (ana, ben) = pair(&network, &urls.join(",")).await;
+    let file = big(501, 96);
+    let id = ben.share("of three.bin", &file).await;
+    ana.found("of three", id, 1).await;
+    let download = ana.start(id).await;
+    more(&ana, &download, 8).await;
+    // The first of the list: both talk to it, and it leads the queues that they declared there.
+    nodes[0].kill().await;
+    more(&ana, &download, 16).await;
+    ends_right(&ana, &download, &file).await;
+    network.end([ana, ben]).await;
+}
+
+/// The way that a source is taken now.
+async fn path_of(asker: &Api, id: ContentId) -> PeerPath {
+    asker.holders(id).await[0].path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_direct_way_is_cut_and_comes_back() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    let proxy = network.proxy().await;
+    // Nobody can dial ana, so that nothing is between direct and relayed.
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
+    let behind = |settings: &mut Settings| {
+        settings.amqp = AmqpSetting::At(broker.clone().into());
+        settings.pserver_advertise = vec![proxy.endpoint()];
+        settings.upload_limit = ByteSize(RATE);
+    };
+    let ben = network.peer_with("ben", behind).await;
+    proxy.aim_at(ben.pserver());
+    for peer in [&ana, &ben] {
+        until("the peer is on the relay", async || peer.status().await.relay.connected.then_some(())).await;
+    }
+    let file = big(502, 200);
+    let id = ben.share("either way.bin", &file).await;
+    ana.found("either way", id, 1).await;
+    let download = ana.start(id).await;
+    more(&ana, &download, 8).await;
+    assert_eq!(path_of(&ana, id).await, PeerPath::Direct);
+
+    // A silent cut is the worst one: nothing says that the line is dead.
+    proxy.silence();
+    let cut = Instant::now();
+    let before = ana.download(&download.id).await.verified_bytes;
+    until_within(Duration::from_secs(15), "bytes come over the relay", async || {
+        let now = ana.download(&download.id).await;
+        (now.verified_bytes > before + 4 * MIB as u64).then_some(())
+    })
+    .await;
+    tracing::info!(seconds = cut.elapsed().as_secs_f64(), "from the cut to bytes over the relay");
+    assert_eq!(path_of(&ana, id).await, PeerPath::Relayed);
+
+    proxy.restore();
+    until_within(Duration::from_secs(60), "they come directly again", async || {
+        (path_of(&ana, id).await == PeerPath::Direct).then_some(())
+    })
+    .await;
+    let done = ana.done(&download.id).await;
+    assert_eq!(read(done.path.unwrap()), file);
+    let sent = ben.sent();
+    let twice = sent - file.len() as u64;
+    assert!(twice <= 64 * MIB as u64, "{twice} bytes were sent twice");
+    network.end([ana, ben]).await;
+}

@@ -1,0 +1,177 @@
+//! Files from peers that are off: two that are never on together, a mailbox that is too small, and what nobody may have.
+
+use lapin::{
+    Connection, ConnectionProperties,
+    options::QueueDeclareOptions,
+    types::FieldTable,
+};
+use peer::config::{AmqpSetting, PserverListen, Settings};
+use serde_json::json;
+use testnet::{Network, Peer, Rabbit, read, until};
+use wire::{
+    PeerId,
+    rest::pclient::{DownloadState, PeerPath},
+};
+
+use crate::{MIB, big};
+
+/// On the relay and nowhere else.
+fn relay_only(settings: &mut Settings, url: &str) {
+    settings.amqp = AmqpSetting::At(url.to_owned().into());
+    settings.pserver_listen = PserverListen::Off;
+}
+
+/// Messages that wait in a durable queue of a peer.
+async fn waiting(url: &str, peer: PeerId, queue: &str) -> u32 {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let name = format!("trueque.{peer}.{queue}.v1");
+    let queue = channel.queue_declare(name.into(), passive, FieldTable::default()).await.unwrap();
+    let count = queue.message_count();
+    connection.close(200, "seen".into()).await.unwrap();
+    count
+}
+
+async fn until_offline(asker: &Peer, words: &str) {
+    until("the directory says that the holder is off", async || {
+        let found = asker.search(words).await;
+        found.iter().any(|item| item.online == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_are_never_on_together() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &broker)).await;
+    on_the_relay(&ana).await;
+    on_the_relay(&ben).await;
+    let (ana_id, ben_id) = (ana.peer_id().await, ben.peer_id().await);
+    let file = big(400, 64);
+    let id = ben.share("for later.bin", &file).await;
+    ana.found("for later", id, 1).await;
+    let ben = ben.end().await;
+    until_offline(&ana, "for later").await;
+
+    let download = ana.start(id).await;
+    let asked = ana.wait(&download.id, "it says whom it asked", |d| d.note.is_some()).await;
+    assert_eq!(asked.state, DownloadState::Waiting);
+    assert!(asked.note.unwrap().contains("ben"));
+    assert_eq!(waiting(&broker, ben_id, "wants").await, 1);
+    let ana = ana.end().await;
+
+    // The proof, 64 pieces, and that this is all.
+    let ben = Peer::again(ben).await;
+    until("all of it is in the mailbox", async || {
+        (waiting(&broker, ana_id, "mailbox").await >= 66).then_some(())
+    })
+    .await;
+    assert_eq!(waiting(&broker, ben_id, "wants").await, 0);
+    let ben = ben.end().await;
+
+    let ana = Peer::again(ana).await;
+    let done = ana.done(&download.id).await;
+    assert_eq!(read(done.path.unwrap()), file);
+    let [source] = &done.sources[..] else { panic!("{:?}", done.sources) };
+    assert_eq!((source.username.as_str(), source.path), ("ben", PeerPath::Relayed));
+    assert_eq!(source.bytes, file.len() as u64);
+    until("the mailbox is empty", async || (waiting(&broker, ana_id, "mailbox").await == 0).then_some(())).await;
+    drop(ben);
+    network.end([ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_may_not_have_does_not_come_by_mail_either() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &broker)).await;
+    on_the_relay(&ana).await;
+    on_the_relay(&ben).await;
+    let (ana_id, ben_id) = (ana.peer_id().await, ben.peer_id().await);
+    let path = ben.put("not any more.bin", &big(401, 2));
+    let shared = ben.post("/v1/files", &json!({ "path": path, "audience": ["ana"] })).await;
+    assert_eq!(shared.status, 201, "{shared:?}");
+    let id = content::ContentId::of(&big(401, 2));
+    ana.found("not any more", id, 1).await;
+    let ben = ben.end().await;
+    until_offline(&ana, "not any more").await;
+    let download = ana.start(id).await;
+    ana.wait(&download.id, "it says whom it asked", |d| d.note.is_some()).await;
+    let ana = ana.end().await;
+    assert_eq!(waiting(&broker, ben_id, "wants").await, 1);
+
+    // The want is answered by what holds when it is answered.
+    let mut without_files = ben.clone();
+    std::fs::remove_file(without_files.share_dirs[0].join("not any more.bin")).unwrap();
+    without_files.reshare = false;
+    let ben = Peer::again(without_files).await;
+    until("ana is told that nothing comes", async || {
+        (waiting(&broker, ana_id, "mailbox").await == 1).then_some(())
+    })
+    .await;
+    let ana = Peer::again(ana).await;
+    until("the refusal is taken in", async || {
+        (waiting(&broker, ana_id, "mailbox").await == 0).then_some(())
+    })
+    .await;
+    let refused = ana.download(&download.id).await;
+    assert_eq!((refused.state, refused.verified_bytes), (DownloadState::Waiting, 0));
+    network.end([ana, ben]).await;
+}
+
+/// Waits until a peer's queues are there.
+async fn on_the_relay(peer: &Peer) {
+    until("the peer is on the relay", async || peer.status().await.relay.connected.then_some(())).await;
+}
+
+/// A mailbox that the broker gives less room than a file needs: what does not fit comes when there is room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mailbox_that_is_too_small_is_filled_more_than_once() {
+    let rabbit = Rabbit::start(testnet::RabbitOptions::default()).await;
+    let small = json!({ "max-length-bytes": 6 * MIB }).to_string();
+    rabbit.ctl(&["set_policy", "small", "^trueque\\..*\\.mailbox", &small, "--apply-to", "queues"]).await;
+    let broker = rabbit.url();
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &broker)).await;
+    on_the_relay(&ana).await;
+    on_the_relay(&ben).await;
+    let ana_id = ana.peer_id().await;
+    let file = big(402, 16);
+    let id = ben.share("in portions.bin", &file).await;
+    ana.found("in portions", id, 1).await;
+    let ben = ben.end().await;
+    until_offline(&ana, "in portions").await;
+    let download = ana.start(id).await;
+    ana.wait(&download.id, "it says whom it asked", |d| d.note.is_some()).await;
+    let (mut ana, mut ben) = (ana.end().await, ben);
+    let mut turns = 0;
+    loop {
+        let sender = Peer::again(ben).await;
+        until("something is in the mailbox", async || {
+            (waiting(&broker, ana_id, "mailbox").await >= 2).then_some(())
+        })
+        .await;
+        ben = sender.end().await;
+        let asker = Peer::again(ana).await;
+        until("the mailbox is emptied", async || {
+            (waiting(&broker, ana_id, "mailbox").await == 0).then_some(())
+        })
+        .await;
+        turns += 1;
+        let now = asker.download(&download.id).await;
+        if now.verified_bytes == file.len() as u64 {
+            let done = asker.done(&download.id).await;
+            assert_eq!(read(done.path.unwrap()), file);
+            assert!(turns > 1, "a mailbox of 6 MiB took 16 MiB at once");
+            network.end([asker]).await;
+            return;
+        }
+        assert!(turns < 10, "{} of {} bytes after {turns} turns", now.verified_bytes, file.len());
+        ana = asker.end().await;
+    }
+}
