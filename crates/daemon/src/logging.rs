@@ -1,4 +1,7 @@
 //! Logs: to stderr, as text for people or JSON for machines. `RUST_LOG` filters.
+//!
+//! RabbitMQ's client calls every lost connection an error, and prints returned messages with their whole bodies. Who uses
+//! it says what matters, so it is silent unless the filter names it, and about returned messages always.
 
 use std::io::IsTerminal;
 
@@ -17,7 +20,8 @@ pub enum LogFormat {
 /// # Errors
 /// Where `filter` is not a filter.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(filter)?;
+    // Of two directives for the same target the later one holds.
+    let filter = EnvFilter::try_new(format!("lapin=off,{filter},lapin::returned_messages=off"))?;
     let colours = std::io::stderr().is_terminal();
     let layer = match format {
         LogFormat::Text => fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed(),

@@ -39,7 +39,13 @@ const PLACES: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["lapin", "amqprs"],
-        &["crates/peer/src/relay/broker/", "crates/peer/examples/", "crates/testnet/"],
+        &[
+            "crates/peer/src/relay/broker/",
+            "crates/peer/examples/",
+            "crates/testnet/",
+            // Its name in the filter of logs.
+            "crates/daemon/src/logging.rs",
+        ],
         "the broker's client has one place",
     ),
     (

@@ -1,13 +1,56 @@
-//! The connections to RabbitMQ, kept alive, and what is declared there.
+//! The connections to RabbitMQ, kept alive, and what is declared there. The only place that names its client.
+//!
+//! ```text
+//!   address   which broker, as whom            worker ──── retry   how long until the next attempt
+//!      └───────────────────────────────────────►  │
+//!                                              session             one life of two connections
+//!                        ┌────────────────────────┼──────────────────────┐
+//!     Broker::publish ► publisher (16 channels)  declare (topology)    consume ► Deliveries
+//!                        └──────────── connection (lapin) ──────────────┘
+//! ```
+//!
+//! What the outside may rely on:
+//!
+//! - A publish says what became of the message, within ten seconds; see [`PublishError`].
+//! - A message is handed over at least once, and gone from the broker only when its [`Receipt`] says so. The same one
+//!   may come again after a connection broke, or twice.
+//! - The state says where answers come in. Another answer queue means that the one before is gone, with what was in it.
+//! - [`Deliveries`] last as long as the peer, over all connections.
+//!
+//! The broker's limits that are not ours to set: a message that is not given a receipt for in 30 minutes ends the
+//! connection (`consumer_timeout`), and whoever may log in can send messages as large as `max_message_size` allows,
+//! 128 MiB on 3.x: the configuration that is shipped sets 16 MiB, and what is larger than [`MAX_BODY`] is refused here.
+
+mod address;
+mod connection;
+mod consume;
+mod declare;
+mod publisher;
+mod retry;
+mod session;
+mod topology;
+mod worker;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use daemon::{Clock, Lifecycle};
 use tokio::sync::{mpsc, watch};
 use wire::PeerId;
 
+pub use self::{address::check_addresses, consume::Receipt};
+use self::{
+    publisher::Publisher,
+    session::Inboxes,
+    worker::{Wish, Worker},
+};
 use super::message::{AnswerQueue, Incoming, Outgoing, PublishError};
 use crate::{config::AmqpSetting, directory_link::LinkStatus};
+
+/// The largest body that is sent, and taken.
+pub const MAX_BODY: usize = 8 << 20;
+/// Messages that wait in a channel; those in hand and in the client's buffer are bound by the prefetch.
+const INBOX: usize = 4;
 
 /// How the relay stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +59,7 @@ pub enum RelayState {
     Off { why: &'static str },
     /// A broker is set and cannot be used now.
     Away { why: String },
-    /// Connected, and this is where answers come in.
+    /// Connected, and this is where answers come in. Blocked, with the broker's reason: it takes no messages now.
     On { answers: AnswerQueue, blocked: Option<String> },
 }
 
@@ -42,36 +85,28 @@ pub struct Deliveries {
 /// The connections to the broker. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Broker {
-    state: watch::Receiver<RelayState>,
     own_id: PeerId,
-    _keep: Arc<watch::Sender<RelayState>>,
-}
-
-/// What has been taken from a queue, until it is given a receipt for. Dropped without a word, the message comes again.
-#[derive(Debug)]
-pub struct Receipt(());
-
-impl Receipt {
-    /// It is dealt with: the broker forgets it.
-    pub async fn done(self) {}
-
-    /// It cannot be dealt with, now (`again`) or ever: then it becomes a dead letter.
-    pub async fn refuse(self, again: bool) {
-        let _ = again;
-    }
+    state: watch::Receiver<RelayState>,
+    publisher: Arc<ArcSwapOption<Publisher>>,
 }
 
 impl Broker {
     /// Starts the worker that keeps the connections.
     pub fn start(parts: BrokerParts, lifecycle: &Lifecycle) -> (Self, Deliveries) {
-        let _ = (lifecycle, &parts.setting, &parts.link, &parts.clock);
-        let (keep, state) = watch::channel(RelayState::Off { why: "no broker is set" });
-        let (_, live) = mpsc::channel(1);
-        let (_, wants) = mpsc::channel(1);
-        let (_, answers) = mpsc::channel(1);
-        let (_, mailbox) = mpsc::channel(1);
-        let broker = Self { state, own_id: parts.own_id, _keep: Arc::new(keep) };
-        (broker, Deliveries { live, wants, answers, mailbox })
+        let BrokerParts { own_id, setting, link, clock } = parts;
+        let (state, seen) = watch::channel(RelayState::Away { why: "not connected yet".to_owned() });
+        let (inboxes, deliveries) = channels();
+        let publisher = Arc::<ArcSwapOption<Publisher>>::default();
+        let wish = Wish { setting, link };
+        let worker = Worker { own_id, clock, wish, state, publisher: publisher.clone(), inboxes };
+        lifecycle.spawn_vital("relay connections", worker.run(lifecycle.soft()));
+        (Self { own_id, state: seen, publisher }, deliveries)
+    }
+
+    /// One that is off and stays so.
+    pub fn off(own_id: PeerId, why: &'static str) -> (Self, Deliveries) {
+        let (_, state) = watch::channel(RelayState::Off { why });
+        (Self { own_id, state, publisher: Arc::default() }, channels().1)
     }
 
     pub fn own_id(&self) -> PeerId {
@@ -86,9 +121,45 @@ impl Broker {
     /// Hands a message to the broker and waits until it has it.
     ///
     /// # Errors
-    /// See [`PublishError`]; nothing was taken then, but for `Silent`, where nobody knows.
+    /// See [`PublishError`]; nothing was taken then, but for `Silent`, where nobody knows. `Blocked` is said at once
+    /// while the broker is blocked; what was under way when it became so may still be taken afterwards.
     pub async fn publish(&self, message: Outgoing) -> Result<(), PublishError> {
-        let _ = message;
-        Err(PublishError::NotConnected("no broker is set".to_owned()))
+        let (route, bytes) = (topology::label(message.route), message.body.len() as u64);
+        let published = match self.publisher.load_full() {
+            Some(publisher) => publisher.publish(message).await,
+            None => Err(PublishError::NotConnected(self.why_not())),
+        };
+        let outcome = match &published {
+            Ok(()) => "taken",
+            Err(PublishError::NotConnected(_)) => "not connected",
+            Err(PublishError::NoQueue) => "no queue",
+            Err(PublishError::Full) => "full",
+            Err(PublishError::Blocked(_)) => "blocked",
+            Err(PublishError::Silent) => "silent",
+            Err(PublishError::Refused(_)) => "refused",
+        };
+        metrics::counter!("trueque_relay_published_total", "route" => route, "outcome" => outcome)
+            .increment(1);
+        if published.is_ok() {
+            metrics::counter!("trueque_relay_published_bytes_total").increment(bytes);
+        }
+        published
     }
+
+    fn why_not(&self) -> String {
+        match &*self.state.borrow() {
+            RelayState::Off { why } => (*why).to_owned(),
+            RelayState::Away { why } => why.clone(),
+            RelayState::On { .. } => "the connection is being made anew".to_owned(),
+        }
+    }
+}
+
+fn channels() -> (Inboxes, Deliveries) {
+    let (live_in, live) = mpsc::channel(INBOX);
+    let (wants_in, wants) = mpsc::channel(INBOX);
+    let (answers_in, answers) = mpsc::channel(INBOX);
+    let (mailbox_in, mailbox) = mpsc::channel(INBOX);
+    let inboxes = Inboxes { live: live_in, wants: wants_in, answers: answers_in, mailbox: mailbox_in };
+    (inboxes, Deliveries { live, wants, answers, mailbox })
 }
