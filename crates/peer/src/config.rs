@@ -23,7 +23,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 use wire::Username;
 
-use crate::pclient::cli::Command;
+use crate::{pclient::cli::Command, relay::broker::check_addresses};
 
 /// Private file sharing between equals. Without a command: runs the peer. With one: asks the peer that runs here.
 #[derive(Debug, Parser)]
@@ -308,12 +308,8 @@ fn amqp_setting(text: String) -> Result<AmqpSetting, String> {
         return Ok(AmqpSetting::Never);
     }
     // The text may hold a password, so the message shows none of it.
-    match Url::parse(&text) {
-        Ok(url) if matches!(url.scheme(), "amqp" | "amqps") && url.has_host() => {
-            Ok(AmqpSetting::At(SecretString::from(text)))
-        }
-        _ => Err("PEER_AMQP_URL: write it as amqp://HOST:PORT or amqps://HOST:PORT, or `off`".to_owned()),
-    }
+    check_addresses(&text).map_err(|why| format!("PEER_AMQP_URL: {why}; or `off`"))?;
+    Ok(AmqpSetting::At(SecretString::from(text)))
 }
 
 fn not_text(name: &str) -> String {
