@@ -98,6 +98,10 @@ pub struct Settings {
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
     pub reshare: bool,
 
+    /// Accept what these users offer without asking, comma separated; `*` = everybody.
+    #[arg(long, env = "PEER_ACCEPT_OFFERS_FROM", value_name = "USER", value_delimiter = ',')]
+    pub accept_offers_from: Vec<Offerer>,
+
     /// RabbitMQ's address; `off` = never; without it, the one that the directory names.
     #[arg(skip)]
     pub amqp: AmqpSetting,
@@ -132,6 +136,13 @@ const SECRETS: [&str; 3] = ["PEER_PASSWORD", "PCLIENT_TOKEN", "PEER_AMQP_URL"];
 pub enum PserverListen {
     Off,
     At(SocketAddr),
+}
+
+/// Whose offers are accepted without asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offerer {
+    Anybody,
+    User(Username),
 }
 
 /// Which broker to use.
@@ -240,6 +251,17 @@ impl FromStr for PserverListen {
         match text {
             "off" => Ok(Self::Off),
             _ => socket_address(text).map(Self::At).map_err(|why| format!("{why}, or `off`")),
+        }
+    }
+}
+
+impl FromStr for Offerer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "*" => Ok(Self::Anybody),
+            name => name.parse().map(Self::User).map_err(|why| format!("{why}; or `*` for everybody")),
         }
     }
 }
@@ -442,6 +464,7 @@ mod tests {
             ("PCLIENT_TOKEN", "two words"),
             ("PCLIENT_ALLOWED_HOSTS", "a b"),
             ("PEER_RESHARE", "perhaps"),
+            ("PEER_ACCEPT_OFFERS_FROM", "ana,Ben!"),
             ("PEER_AMQP_URL", "http://x"),
             ("PEER_UPLOAD_LIMIT", "fast"),
             ("PEER_DOWNLOAD_LIMIT", "-1"),

@@ -273,6 +273,10 @@ impl proto::files_server::Files for Door {
         Ok(answer(stream::iter(files).chain(more)))
     }
 
+    async fn offer(&self, _: Request<proto::OfferRequest>) -> Result<Response<proto::OfferReply>, Status> {
+        Err(wire::ErrorCode::MethodNotAllowed.to_status("nobody is here who could take a file"))
+    }
+
     async fn watch(&self, _: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let pieces = if self.0.lie == Lie::WrongPieces {
             let nobody = (0..1000u16).map(|n| Bytes::from([n.to_be_bytes(); 8].concat()));

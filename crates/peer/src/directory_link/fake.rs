@@ -20,12 +20,12 @@ use tokio::net::TcpListener;
 use url::Url;
 use wire::{
     ErrorCode, PeerId,
-    http::{Problem, layers},
+    http::{Problem, Query, layers},
     rest::{
         Page,
         directory::{
-            AccountReply, AccountRequest, CatalogDelta, CatalogReply, RenewReply, RenewRequest, SearchItem,
-            SessionReply, SessionRequest,
+            AccountReply, AccountRequest, CatalogDelta, CatalogReply, PeerItem, PeersQuery, RenewReply,
+            RenewRequest, SearchItem, SessionReply, SessionRequest,
         },
     },
 };
@@ -50,6 +50,7 @@ pub(crate) struct Known {
     /// The most entries of a delta; more are too large.
     pub(crate) max_entries: usize,
     pub(crate) found: Vec<SearchItem>,
+    pub(crate) peers: Vec<PeerItem>,
     /// `METHOD path`, in order.
     pub(crate) calls: Vec<String>,
     pub(crate) endpoints: Vec<String>,
@@ -92,6 +93,7 @@ impl FakeDirectory {
                 resets: 0,
                 max_entries: usize::MAX,
                 found: Vec::new(),
+                peers: Vec::new(),
                 calls: Vec::new(),
                 endpoints: Vec::new(),
                 broken: None,
@@ -132,6 +134,7 @@ impl FakeDirectory {
             .route("/v1/sessions/current", put(renew).merge(delete(close)))
             .route("/v1/catalog", post(announce))
             .route("/v1/search", get(search))
+            .route("/v1/peers", get(peers))
             .with_state(shared);
         let lifecycle = Lifecycle::new();
         let serving = lifecycle.clone();
@@ -287,4 +290,17 @@ async fn search(
 ) -> Result<Json<Page<SearchItem>>, Problem> {
     shared.begin(&method, &uri, Some(&headers))?;
     Ok(Json(Page { items: shared.known.lock().found.clone(), next_cursor: None }))
+}
+
+async fn peers(
+    State(shared): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    Query(query): Query<PeersQuery>,
+) -> Result<Json<Page<PeerItem>>, Problem> {
+    shared.begin(&method, &uri, Some(&headers))?;
+    let mut items = shared.known.lock().peers.clone();
+    items.retain(|peer| query.username.as_ref().is_none_or(|username| peer.username == *username));
+    Ok(Json(Page { items, next_cursor: None }))
 }

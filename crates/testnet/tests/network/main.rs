@@ -9,6 +9,7 @@ mod files;
 mod lease;
 mod liars;
 mod names;
+mod offers;
 mod rest;
 mod small;
 mod swarm;

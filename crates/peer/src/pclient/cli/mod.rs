@@ -8,7 +8,9 @@ mod api;
 mod get;
 mod lists;
 mod login;
+mod offers;
 mod screen;
+mod send;
 mod share;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,10 @@ pub enum Command {
     Search(SearchArgs),
     /// Fetch a file from everybody who has it. Ctrl-c pauses; the same command resumes.
     Get(GetArgs),
+    /// Send files to somebody, who accepts or declines them. Each is shared with them first.
+    Send(SendArgs),
+    /// What others offer to this peer, and what it offered; `accept` and `decline` answer.
+    Offers(OffersArgs),
     /// Downloads, running and done.
     Downloads(DownloadsArgs),
     /// Who is on the network.
@@ -140,6 +146,50 @@ pub struct GetArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct SendArgs {
+    /// Files or folders. What lies outside the shared folders is copied there.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Who is to get them.
+    #[arg(long, required = true, value_name = "USER", num_args = 1.., value_delimiter = ',')]
+    pub to: Vec<Username>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct OffersArgs {
+    #[command(subcommand)]
+    pub answer: Option<OfferCommand>,
+    /// What was offered to others.
+    #[arg(long)]
+    pub sent: bool,
+    /// Only those in this state: waiting, offered, delivered, accepted, declined or expired.
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OfferCommand {
+    /// Fetch what was offered.
+    Accept(AnswerArgs),
+    /// Say no.
+    Decline(AnswerArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct AnswerArgs {
+    /// Ids, as `peer offers` shows them.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
 pub struct DownloadsArgs {
     /// Only those in this state: queued, waiting, running, paused, finishing, done or failed.
     #[arg(long, value_name = "STATE", conflicts_with_all = ["pause", "resume", "cancel"])]
@@ -208,6 +258,8 @@ async fn dispatch(command: Command, settings: &Settings, screen: &mut Screen) ->
         Command::Files(args) => lists::files(&api, args, screen).await,
         Command::Search(args) => lists::search(&api, args, screen).await,
         Command::Get(args) => get::get(&api, args, screen).await,
+        Command::Send(args) => send::send(&api, args, screen).await,
+        Command::Offers(args) => offers::offers(&api, args, screen).await,
         Command::Downloads(args) => lists::downloads(&api, args, screen).await,
         Command::Peers(args) => lists::peers(&api, args, screen).await,
     }
@@ -223,6 +275,12 @@ impl Command {
             Self::Files(args) => &args.common,
             Self::Search(args) => &args.common,
             Self::Get(args) => &args.common,
+            Self::Send(args) => &args.common,
+            Self::Offers(OffersArgs { answer: None, common, .. }) => common,
+            Self::Offers(OffersArgs {
+                answer: Some(OfferCommand::Accept(args) | OfferCommand::Decline(args)),
+                ..
+            }) => &args.common,
             Self::Downloads(args) => &args.common,
             Self::Peers(args) => &args.common,
         }

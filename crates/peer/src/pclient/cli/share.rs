@@ -32,7 +32,7 @@ const READ_AT_ONCE: usize = 256 << 10;
 /// What became of one path.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+pub(super) enum Outcome {
     File(ShareReply),
     /// A folder inside a shared folder: its files follow.
     Folder(ShareFolderReply),
@@ -42,11 +42,7 @@ pub(super) async fn share(api: &Api, args: ShareArgs, screen: &mut Screen) -> Re
     let audience = (!args.to.is_empty()).then_some(Audience::Users(args.to));
     let mut outcomes = Vec::new();
     for path in &args.paths {
-        let shown = path.display();
-        let real = std::fs::canonicalize(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Stop::new(Exit::NotFound, format!("there is no {shown}")),
-            _ => Stop::failed(format!("{shown}: {error}")),
-        })?;
+        let real = real_path(path)?;
         let before = outcomes.len();
         match in_place(api, &real, audience.clone()).await? {
             Some(outcome) => outcomes.push(outcome),
@@ -89,8 +85,21 @@ pub(super) async fn unshare(api: &Api, args: UnshareArgs, screen: &mut Screen) -
     gone.iter().try_for_each(|id| screen.line(format!("{id} is not shared any more")))
 }
 
+/// Where a path really leads; there must be something.
+pub(super) fn real_path(path: &Path) -> Result<PathBuf, Stop> {
+    let shown = path.display();
+    std::fs::canonicalize(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Stop::new(Exit::NotFound, format!("there is no {shown}")),
+        _ => Stop::failed(format!("{shown}: {error}")),
+    })
+}
+
 /// Shares what lies in a shared folder; `None` where it does not, or pclient runs elsewhere and knows other paths.
-async fn in_place(api: &Api, path: &Path, audience: Option<Audience>) -> Result<Option<Outcome>, Stop> {
+pub(super) async fn in_place(
+    api: &Api,
+    path: &Path,
+    audience: Option<Audience>,
+) -> Result<Option<Outcome>, Stop> {
     let Some(text) = path.to_str().filter(|_| api.is_here()) else { return Ok(None) };
     let request = ShareRequest { path: text.to_owned(), audience };
     let response = match api.send(api.request(Method::POST, "/v1/files").json(&request)).await {
@@ -119,13 +128,13 @@ async fn copy(
         return Err(Stop::new(Exit::NotFound, format!("{} has no files", path.display())));
     }
     for (file, name) in files {
-        outcomes.push(Outcome::File(send(api, &file, &name, audience, screen).await?));
+        outcomes.push(Outcome::File(upload(api, &file, &name, audience, screen).await?));
     }
     Ok(())
 }
 
 /// The file itself, or the files of a folder, each with the name that it gets. Links are not followed.
-fn files_beneath(path: &Path) -> Result<Vec<(PathBuf, String)>, Stop> {
+pub(super) fn files_beneath(path: &Path) -> Result<Vec<(PathBuf, String)>, Stop> {
     let above = path.parent().unwrap_or(Path::new("/"));
     let mut files = Vec::new();
     for entry in WalkDir::new(path).sort_by_file_name() {
@@ -141,7 +150,7 @@ fn files_beneath(path: &Path) -> Result<Vec<(PathBuf, String)>, Stop> {
     Ok(files)
 }
 
-async fn send(
+pub(super) async fn upload(
     api: &Api,
     path: &Path,
     name: &str,

@@ -11,12 +11,19 @@ use content::ContentId;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use wire::rest::directory::SearchItem;
+use wire::{
+    PeerId,
+    rest::{
+        Audience,
+        directory::{PeerItem, SearchItem},
+    },
+};
 
 use super::{Exit, dispatch, screen::Screen};
 use crate::{
     config::Cli,
     pclient::rest::{guard::Guard, kit::Peer},
+    tls::Caller,
 };
 
 /// A peer whose pclient listens.
@@ -98,6 +105,9 @@ fn what_cannot_be_read_is_usage() {
     assert_eq!(usage(&["dance"]), ErrorKind::InvalidSubcommand);
     assert_eq!(usage(&["share"]), ErrorKind::MissingRequiredArgument);
     assert_eq!(usage(&["status", "--unknown"]), ErrorKind::UnknownArgument);
+    assert_eq!(usage(&["send", "a.txt"]), ErrorKind::MissingRequiredArgument);
+    assert_eq!(usage(&["send", "--to", "ben"]), ErrorKind::MissingRequiredArgument);
+    assert_eq!(usage(&["offers", "accept"]), ErrorKind::MissingRequiredArgument);
     assert_eq!(usage(&["login", "Ana!"]), ErrorKind::ValueValidation);
     assert_eq!(usage(&["search", "x", "--min-size", "big"]), ErrorKind::ValueValidation);
     assert_eq!(usage(&["status", "--pclient", "nonsense"]), ErrorKind::ValueValidation);
@@ -224,5 +234,110 @@ async fn the_token_is_asked_for_and_used() {
     assert!(ran.err.contains("PCLIENT_TOKEN"), "{}", ran.err);
     let ran = run(&["status"], &running.url, &[("PCLIENT_TOKEN", "t0ken")]).await;
     assert_eq!(ran.exit, None, "{}", ran.err);
+    running.peer.lifecycle.finish().await;
+}
+
+fn member(name: &str, number: u8) -> PeerItem {
+    PeerItem {
+        peer_id: PeerId::from_bytes([number; 16]),
+        username: name.parse().unwrap(),
+        endpoints: vec![],
+        online: false,
+        last_seen: jiff::Timestamp::UNIX_EPOCH,
+        sealing_key: String::new(),
+        relay: false,
+        version: "1".to_owned(),
+        files: 0,
+    }
+}
+
+#[tokio::test]
+async fn sends_from_anywhere_and_takes_nothing_from_anybody() {
+    let running = Running::start().await;
+    running.run(&["login", "ana"]).await;
+    let own = PeerItem { peer_id: running.peer.pclient.about.peer_id, ..member("ana", 1) };
+    running.peer.directory.known.lock().peers = vec![own, member("ben", 2), member("eve", 3)];
+    let outside = tempfile::tempdir().unwrap();
+    let note = outside.path().join("note.txt");
+    std::fs::write(&note, "a note").unwrap();
+    let note = note.to_str().unwrap();
+
+    assert_eq!(running.run(&["send", note, "--to", "nobody"]).await.exit, Some(Exit::NotFound));
+    assert_eq!(
+        running.run(&["send", note, "--to", "ana"]).await.exit,
+        Some(Exit::Failed),
+        "to this very machine"
+    );
+    assert_eq!(running.run(&["send", "/no/such/file", "--to", "ben"]).await.exit, Some(Exit::NotFound));
+    assert_eq!(running.peer.pclient.library.totals(), (0, 0), "nothing is shared for nobody");
+
+    let ran = running.run(&["send", note, "--to", "ben"]).await;
+    let waits = "note.txt  6 B  to ben  waiting: ben is offline\n";
+    assert_eq!((ran.exit, ran.out.as_str()), (None, waits), "{}", ran.err);
+    let audience = |id: ContentId| running.peer.pclient.library.get(&id).unwrap().audience.clone();
+    let users = |names: &[&str]| Audience::Users(names.iter().map(|name| name.parse().unwrap()).collect());
+    let id = ContentId::of(b"a note");
+    assert_eq!(audience(id), users(&["ben"]));
+    // To somebody else, by the same bytes under another name: ben keeps it, and there is no second copy.
+    let copy = outside.path().join("copy.txt");
+    std::fs::write(&copy, "a note").unwrap();
+    let ran = running.run(&["send", copy.to_str().unwrap(), "--to", "ben,eve"]).await;
+    assert_eq!((ran.exit, ran.err.as_str()), (None, "note.txt is for eve too from now on\n"));
+    assert_eq!(ran.out.lines().count(), 2);
+    assert_eq!(audience(id), users(&["ben", "eve"]));
+    assert_eq!(running.peer.pclient.library.totals().0, 1);
+
+    // What everybody may have stays so; what lies in a shared folder is sent from there.
+    let inside = running.peer.dir.path().join("share/open.txt");
+    std::fs::write(&inside, "open").unwrap();
+    let inside = inside.to_str().unwrap();
+    running.run(&["share", inside]).await;
+    running.run(&["send", inside, "--to", "ben"]).await;
+    assert_eq!(audience(ContentId::of(b"open")), Audience::Network);
+
+    let sent = running.run(&["offers", "--sent", "--json"]).await.out;
+    let sent: Value = serde_json::from_str(&sent).unwrap();
+    let names: Vec<&str> =
+        sent.as_array().unwrap().iter().map(|offer| offer["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["open.txt", "note.txt", "note.txt"]);
+
+    let many = outside.path().join("many");
+    std::fs::create_dir(&many).unwrap();
+    for number in 0..101 {
+        std::fs::write(many.join(number.to_string()), [number]).unwrap();
+    }
+    let ran = running.run(&["send", many.to_str().unwrap(), "--to", "ben"]).await;
+    assert_eq!(ran.exit, Some(Exit::Usage), "{}", ran.err);
+    assert!(ran.err.contains("101 files"), "{}", ran.err);
+    running.peer.directory.go_down().await;
+    assert_eq!(running.run(&["send", note, "--to", "ben"]).await.exit, Some(Exit::Unreachable));
+    running.peer.lifecycle.finish().await;
+}
+
+#[tokio::test]
+async fn offers_are_listed_and_answered() {
+    let running = Running::start().await;
+    running.run(&["login", "ana"]).await;
+    for (number, name) in [(1, "film.mp4"), (2, "trip/beach.jpg")] {
+        let caller = Caller { peer_id: PeerId::from_bytes([9; 16]), username: "ben".parse().unwrap() };
+        let offer = wire::proto::OfferRequest {
+            offer_id: vec![number; 16].into(),
+            content_id: ContentId::of(name.as_bytes()).as_bytes().to_vec().into(),
+            name: name.to_owned(),
+            size: 3 << 20,
+        };
+        running.peer.pclient.offers.receive(&caller, &offer).await.unwrap();
+    }
+    let ran = running.run(&["offers"]).await;
+    insta::assert_snapshot!(ran.out.trim_end(), @"");
+    let ran = running.run(&["offers", "accept", "0000000000000001"]).await;
+    assert_eq!((ran.exit, ran.out.as_str()), (None, "film.mp4: download 0000000000000001\n"), "{}", ran.err);
+    let ran = running.run(&["offers", "decline", "0000000000000002", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap()[0]["state"], "declined");
+    assert_eq!(running.run(&["offers", "accept", "0000000000000002"]).await.exit, Some(Exit::Failed));
+    assert_eq!(running.run(&["offers", "accept", "nothing"]).await.exit, Some(Exit::NotFound));
+    let left = running.run(&["offers", "--state", "declined", "--json"]).await.out;
+    assert_eq!(serde_json::from_str::<Value>(&left).unwrap().as_array().unwrap().len(), 1);
+    assert_eq!(running.run(&["offers", "--state", "odd"]).await.exit, Some(Exit::Usage));
     running.peer.lifecycle.finish().await;
 }

@@ -63,6 +63,15 @@ pub(super) async fn share(
     }
 }
 
+/// `GET /v1/files/{content_id}`: one that this peer shares.
+pub(super) async fn show(
+    State(pclient): State<Pclient>,
+    Path(id): Path<ContentId>,
+    _: NoQuery,
+) -> Result<Json<SharedFile>, Problem> {
+    pclient.library.get(&id).map(|entry| Json(entry.to_rest())).ok_or_else(not_shared)
+}
+
 /// `PATCH /v1/files/{content_id}`: who may have it from now on.
 pub(super) async fn change(
     State(pclient): State<Pclient>,
