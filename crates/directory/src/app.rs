@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     authority::Authority,
+    broker::Broker,
     catalog::{Catalog, sqlite::SqliteCatalog},
     config::{Config, Registration},
     leases,
@@ -27,7 +28,7 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) lease: Duration,
     pub(crate) registration: Registration,
-    pub(crate) broker: Option<SecretString>,
+    pub(crate) broker: Option<Broker>,
     pub(crate) admin_token: Option<SecretString>,
     pub(crate) registrations: Limits,
     pub(crate) logins: Limits,
@@ -42,6 +43,10 @@ impl App {
     pub fn open(config: &Config, clock: Clock, passwords: Passwords) -> anyhow::Result<Arc<Self>> {
         // The authority first: it makes the folder, private.
         let authority = Authority::open(&config.data_dir, clock.millis())?;
+        let broker = match config.broker()? {
+            Some(address) => Some(Broker::open(address, &config.data_dir)?),
+            None => None,
+        };
         let catalog = Arc::new(SqliteCatalog::open(&config.data_dir)?);
         Ok(Arc::new(Self {
             catalog,
@@ -50,7 +55,7 @@ impl App {
             clock,
             lease: config.lease,
             registration: config.registration,
-            broker: config.amqp_url.clone(),
+            broker,
             admin_token: config.admin_token.clone(),
             registrations: Limits::new("register"),
             logins: Limits::new("login"),

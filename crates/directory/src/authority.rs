@@ -7,14 +7,7 @@
 //! Where the key file is damaged the program does not start. It never makes a new authority over an old one, because
 //! every certificate of the network would be worth nothing at once.
 
-use std::{
-    fmt,
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
-    time::Duration,
-};
+use std::{fmt, path::Path, time::Duration};
 
 use anyhow::{Context, bail};
 use rcgen::{
@@ -24,6 +17,8 @@ use rcgen::{
 use sha2::{Digest, Sha256};
 use wire::{PeerId, Username};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
+
+use crate::files;
 
 /// How long a peer's certificate is valid.
 pub const VALIDITY: Duration = Duration::from_secs(24 * 3600);
@@ -63,25 +58,24 @@ impl Authority {
     /// # Errors
     /// A folder that cannot be written, or an authority in it that cannot be read.
     pub fn open(folder: &Path, now_millis: i64) -> anyhow::Result<Self> {
-        make_private_folder(folder)
-            .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+        files::make_private_folder(folder)?;
         let (key_file, cert_file) = (folder.join("ca.key"), folder.join("ca.pem"));
-        let key = match read_small(&key_file)? {
+        let key = match files::read_small(&key_file)? {
             Some(pem) => {
                 KeyPair::from_pem(&pem).with_context(|| format!("{} is not a key", key_file.display()))?
             }
             None if cert_file.exists() => bail!("{} is there and its key is not", cert_file.display()),
             None => {
                 let key = KeyPair::generate().context("no key could be made")?;
-                write_whole(&key_file, &key.serialize_pem(), 0o600)?;
+                files::write_whole(&key_file, &key.serialize_pem(), files::PRIVATE)?;
                 key
             }
         };
-        let pem = match read_small(&cert_file)? {
+        let pem = match files::read_small(&cert_file)? {
             Some(pem) => pem,
             None => {
                 let pem = ca_params(now_millis)?.self_signed(&key)?.pem();
-                write_whole(&cert_file, &pem, 0o644)?;
+                files::write_whole(&cert_file, &pem, files::PUBLIC)?;
                 pem
             }
         };
@@ -175,38 +169,6 @@ fn valid(params: &mut CertificateParams, now_millis: i64, lasting: Duration) {
     params.not_after = now + lasting;
 }
 
-fn make_private_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-}
-
-/// The text of a file of at most 64 KiB; `None` where there is none.
-fn read_small(path: &Path) -> anyhow::Result<Option<String>> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Ok(metadata) if metadata.len() > 64 << 10 => bail!("{} is too large", path.display()),
-        _ => {}
-    }
-    fs::read_to_string(path).map(Some).with_context(|| format!("{} cannot be read", path.display()))
-}
-
-/// Writes beside the place and renames, so that a crash leaves the whole file or none.
-fn write_whole(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let beside = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -271,9 +233,9 @@ mod tests {
         let first = Authority::open(folder.path(), 0).unwrap();
         assert_eq!(Authority::open(folder.path(), 1).unwrap().pem(), first.pem());
         let key = folder.path().join("ca.key");
-        fs::write(&key, "nonsense").unwrap();
+        std::fs::write(&key, "nonsense").unwrap();
         assert!(Authority::open(folder.path(), 2).is_err());
-        fs::remove_file(&key).unwrap();
+        std::fs::remove_file(&key).unwrap();
         assert!(Authority::open(folder.path(), 3).is_err());
     }
 }

@@ -11,7 +11,7 @@ use daemon::logging::LogFormat;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::leases;
+use crate::{broker, leases};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,7 +26,8 @@ pub enum Registration {
 
 const SECRETS: &str = "Secrets, from the environment only:
   DIRECTORY_DATABASE_URL  `postgres://…` for replicas; without it, SQLite in the data folder
-  DIRECTORY_AMQP_URL      the broker that peers are told to use
+  DIRECTORY_AMQP_URL      the broker that peers are told to use; with `?auth=directory` behind it, who they are there
+                          and what they may do is this directory's business
   DIRECTORY_ADMIN_TOKEN   enables the admin calls; at least 16 characters";
 
 /// The Trueque directory: knows who has what, and never touches a byte of it.
@@ -125,16 +126,24 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             bail!("DIRECTORY_DATA_DIR: it is empty");
         }
-        if let Some(url) = &self.amqp_url
-            && !["amqp://", "amqps://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
-        {
-            bail!("DIRECTORY_AMQP_URL: it must start with amqp:// or amqps://");
-        }
+        self.broker()?;
         if self.admin_token.as_ref().is_some_and(|token| token.expose_secret().len() < 16) {
             bail!("DIRECTORY_ADMIN_TOKEN: it must have at least 16 characters");
         }
         self.tls()?;
         Ok(self)
+    }
+
+    /// Where the relay's broker is.
+    ///
+    /// # Errors
+    /// A setting that is wrong; the message names it and shows nothing of it.
+    pub fn broker(&self) -> anyhow::Result<Option<broker::Address>> {
+        let Some(url) = &self.amqp_url else { return Ok(None) };
+        match broker::Address::parse(url.expose_secret()) {
+            Ok(address) => Ok(Some(address)),
+            Err(why) => bail!("DIRECTORY_AMQP_URL: {why}"),
+        }
     }
 
     /// What is needed to serve HTTPS; `None` serves HTTP.
@@ -234,6 +243,14 @@ mod tests {
         assert!(command.get_arguments().all(|arg| arg.get_env().is_none()));
         let command = without_empty(Config::command(), |_| Some("x".into()));
         assert!(command.get_arguments().filter(|arg| arg.get_env().is_some()).count() > 5);
+    }
+
+    #[test]
+    fn a_broker_that_cannot_be_used_is_refused() {
+        let config = |url: &str| Config { amqp_url: Some(url.to_owned().into()), ..parse(&[]).unwrap() };
+        let error = config("http://u:hunter2@host").validated().unwrap_err().to_string();
+        assert!(error.starts_with("DIRECTORY_AMQP_URL: ") && !error.contains("hunter2"), "{error}");
+        assert!(config("amqps://host/blue?auth=directory").validated().is_ok());
     }
 
     #[test]

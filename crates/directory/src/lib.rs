@@ -3,13 +3,16 @@
 //!
 //! - [`config`]: the settings. [`App`]: what a request may need. [`http`]: the routes, a file for each resource.
 //! - [`catalog`]: what is remembered, behind a trait; `catalog::sqlite` is its home inside the process.
+//! - [`broker`]: where the relay's broker is, and who may do what there.
 //! - [`authority`], [`passwords`], [`secrets`], [`limits`]: who is who, and how often they may try.
 //! - [`leases`], [`words`]: the rules about time and about searching. Pure.
 
 mod app;
 pub mod authority;
+pub mod broker;
 pub mod catalog;
 pub mod config;
+mod files;
 pub mod http;
 pub mod leases;
 pub mod limits;

@@ -89,10 +89,27 @@ async fn a_session() {
     let renewed = app.call("PUT", "/v1/sessions/current", &peer.token, Some(json!({}))).await;
     assert_json_snapshot!(renewed.json(), @r#"
     {
+      "broker": {
+        "url": "amqp://broker"
+      },
       "catalog_revision": 0,
       "lease_seconds": 30
     }
     "#);
+    let sealing_key = async || {
+        let own = app.get(&format!("/v1/peers/{}", peer.id), &peer.token).await.json();
+        own["sealing_key"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(sealing_key().await, "ab".repeat(32));
+    let with_key = json!({ "sealing_key": "cd".repeat(32) });
+    assert_eq!(
+        app.call("PUT", "/v1/sessions/current", &peer.token, Some(with_key)).await.status,
+        StatusCode::OK
+    );
+    assert_eq!(sealing_key().await, "cd".repeat(32));
+    let with_nonsense = json!({ "sealing_key": "xy" });
+    let refused = app.call("PUT", "/v1/sessions/current", &peer.token, Some(with_nonsense)).await;
+    assert_eq!(refused.problem(), "400 invalid_argument");
     let with_csr = json!({ "csr_pem": csr(&peer.key), "endpoints": [] });
     let renewed = app.call("PUT", "/v1/sessions/current", &peer.token, Some(with_csr)).await.json();
     assert!(renewed["certificate_pem"].as_str().unwrap().starts_with("-----BEGIN"));
@@ -286,6 +303,7 @@ async fn searching_locating_and_leases() {
           "pieces_held": 2,
           "relay": false,
           "sealing_key": "abababababababababababababababababababababababababababababababab",
+          "size": 2000000,
           "username": "ana"
         },
         {
@@ -298,6 +316,7 @@ async fn searching_locating_and_leases() {
           "pieces_held": 1,
           "relay": false,
           "sealing_key": "abababababababababababababababababababababababababababababababab",
+          "size": 2000000,
           "username": "bob"
         }
       ],
@@ -312,7 +331,10 @@ async fn searching_locating_and_leases() {
     let many = app.post("/v1/files/locate", &bob.token, many).await.json();
     assert_eq!(
         many["items"][0]["holders"],
-        json!([{ "peer": 0, "pieces_held": 2 }, { "peer": 1, "pieces_held": 1 }])
+        json!([
+            { "peer": 0, "size": 2_000_000, "pieces_held": 2 },
+            { "peer": 1, "size": 2_000_000, "pieces_held": 1 },
+        ])
     );
     assert_eq!(many["items"][1]["name"], "notes.txt");
     assert_eq!(many["peers"][1]["username"], "bob");

@@ -11,7 +11,7 @@ use wire::{
     },
 };
 
-use super::{Catalog, CatalogError, Items, Login, Search, Session};
+use super::{Catalog, CatalogError, Items, Login, Renewal, Search, Session};
 use crate::words;
 
 const NOW: i64 = 1_800_000_000_000;
@@ -66,11 +66,25 @@ async fn sessions_come_and_go(catalog: &dyn Catalog) {
 
     assert!(online(catalog, ana, NOW + LEASE - 1).await && !online(catalog, ana, NOW + LEASE).await);
     let endpoints = vec!["10.0.0.1:1".to_owned()];
-    assert_eq!(catalog.renew(ana, Some(endpoints.clone()), NOW + 10, NOW + 10 + LEASE).await, Ok(0));
+    let renewal =
+        |after| Renewal { now: NOW + after, lease_until: NOW + after + LEASE, ..Renewal::default() };
+    let with_endpoints = Renewal { endpoints: Some(endpoints.clone()), ..renewal(10) };
+    assert_eq!(catalog.renew(ana, with_endpoints).await, Ok(0));
     assert!(online(catalog, ana, NOW + LEASE).await);
-    catalog.renew(ana, None, NOW + 20, NOW + 20 + LEASE).await.unwrap();
-    let peer = catalog.peer(ana, &user("ana"), NOW).await.unwrap().unwrap();
-    assert_eq!((peer.endpoints, peer.last_seen.as_millisecond()), (endpoints, NOW + 20));
+    catalog.renew(ana, renewal(20)).await.unwrap();
+    let seen = async || catalog.peer(ana, &user("ana"), NOW).await.unwrap().unwrap();
+    let peer = seen().await;
+    assert_eq!((peer.endpoints, peer.last_seen.as_millisecond()), (endpoints.clone(), NOW + 20));
+    let key = "cd".repeat(32);
+    assert_ne!(peer.sealing_key, key);
+    let with_key = Renewal { sealing_key: Some(key.clone()), ..renewal(20) };
+    assert_eq!(catalog.renew(ana, with_key).await, Ok(0));
+    catalog.renew(ana, renewal(20)).await.unwrap();
+    let peer = seen().await;
+    assert_eq!((peer.endpoints, peer.sealing_key), (endpoints, key));
+    let is_logged_in = async |now| catalog.is_logged_in(ana, now).await.unwrap();
+    assert!(is_logged_in(NOW).await && is_logged_in(NOW + 10 * LEASE).await && !is_logged_in(i64::MAX).await);
+    assert!(!catalog.is_logged_in(PeerId::from_bytes([99; 16]), NOW).await.unwrap());
 
     // A new login of the same peer ends the old session.
     catalog.login(Login { token: [2; 32], ..login("ana", 1) }).await.unwrap();
@@ -79,9 +93,9 @@ async fn sessions_come_and_go(catalog: &dyn Catalog) {
 
     catalog.logout(ana, NOW + 30).await.unwrap();
     assert_eq!(catalog.session(&[2; 32], NOW).await.unwrap(), None);
-    assert!(!online(catalog, ana, NOW + 30).await);
+    assert!(!online(catalog, ana, NOW + 30).await && !is_logged_in(NOW + 30).await);
     assert_eq!(
-        catalog.renew(ana, None, NOW, NOW + LEASE).await,
+        catalog.renew(ana, renewal(0)).await,
         Err(CatalogError::NotFound("the session")),
         "what has ended cannot be renewed"
     );
@@ -89,7 +103,7 @@ async fn sessions_come_and_go(catalog: &dyn Catalog) {
     catalog.login(Login { token: [3; 32], ..login("ana", 1) }).await.unwrap();
     catalog.disable_account(&user("ana"), NOW).await.unwrap();
     assert_eq!(catalog.session(&[3; 32], NOW).await.unwrap(), None);
-    assert!(!online(catalog, ana, NOW).await);
+    assert!(!online(catalog, ana, NOW).await && !is_logged_in(NOW).await);
     assert_eq!(catalog.login(login("ana", 1)).await, Err(CatalogError::NotFound("the account")));
     assert_eq!(catalog.session(&[1; 32], i64::MAX).await.unwrap(), None);
 }

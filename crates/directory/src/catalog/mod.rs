@@ -81,6 +81,15 @@ pub struct Login {
     pub lease_until: i64,
 }
 
+/// A peer that is heard of again. What it does not say stays as it was.
+#[derive(Debug, Clone, Default)]
+pub struct Renewal {
+    pub endpoints: Option<Vec<String>>,
+    pub sealing_key: Option<String>,
+    pub now: i64,
+    pub lease_until: i64,
+}
+
 /// Whose call this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -150,14 +159,11 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Whose token this is, while its session is open.
     fn session<'a>(&'a self, token: &'a Digest256, now: i64) -> Answer<'a, Option<Session>>;
 
-    /// Extends the lease of an open session; `endpoints` replace the former ones. The revision of its catalog.
-    fn renew(
-        &self,
-        peer: PeerId,
-        endpoints: Option<Vec<String>>,
-        now: i64,
-        lease_until: i64,
-    ) -> Answer<'_, u64>;
+    /// Whether this peer has a session that is open.
+    fn is_logged_in(&self, peer: PeerId, now: i64) -> Answer<'_, bool>;
+
+    /// Extends the lease of an open session. The revision of its catalog.
+    fn renew(&self, peer: PeerId, renewal: Renewal) -> Answer<'_, u64>;
 
     /// Ends a peer's session: it is offline at once.
     fn logout(&self, peer: PeerId, now: i64) -> Answer<'_, ()>;

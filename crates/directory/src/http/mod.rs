@@ -4,6 +4,7 @@
 
 mod accounts;
 mod auth;
+mod broker;
 mod catalog;
 mod files;
 mod peers;
@@ -57,6 +58,19 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/peers", get(peers::list))
         .route("/v1/peers/{peer_id}", get(peers::get))
         .route("/v1/peers/{peer_id}/files", get(peers::files))
+        .route("/v1/broker/key.pem", get(broker::key_pem))
+        .route("/v1/broker/jwks.json", get(broker::jwks))
+        .merge(of_the_broker())
         .with_state(app);
     layers::wrap(routes)
+}
+
+/// What RabbitMQ asks.
+fn of_the_broker() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/broker/user", post(broker::user))
+        .route("/v1/broker/vhost", post(broker::vhost))
+        .route("/v1/broker/resource", post(broker::resource))
+        .route("/v1/broker/topic", post(broker::topic))
+        .layer(DefaultBodyLimit::max(broker::QUESTION_LIMIT))
 }

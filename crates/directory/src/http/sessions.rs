@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use secrecy::ExposeSecret;
 use wire::{
-    ErrorCode,
+    ErrorCode, PeerId,
     http::{JsonBody, Problem},
     rest::directory::{Broker, RenewReply, RenewRequest, SessionReply, SessionRequest},
 };
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::{
     App, authority,
-    catalog::{CatalogError, Login},
+    catalog::{CatalogError, Login, Renewal},
     passwords, secrets,
 };
 
@@ -80,7 +79,7 @@ pub(super) async fn login(
         certificate_pem,
         ca_pem: app.authority.pem().to_owned(),
         catalog_revision,
-        broker: broker_of(&app),
+        broker: broker_of(&app, peer_id, now)?,
     };
     Ok((StatusCode::CREATED, Json(reply)))
 }
@@ -89,10 +88,13 @@ pub(super) async fn login(
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
-    JsonBody(RenewRequest { endpoints, csr_pem, sealing_key: _ }): JsonBody<RenewRequest>,
+    JsonBody(RenewRequest { endpoints, csr_pem, sealing_key }): JsonBody<RenewRequest>,
 ) -> Result<Json<RenewReply>, Problem> {
     if let Some(endpoints) = &endpoints {
         check_endpoints(endpoints)?;
+    }
+    if let Some(key) = &sealing_key {
+        check_sealing_key(key)?;
     }
     let (now, lease_until) = app.lease_from_now();
     let certificate_pem = match csr_pem {
@@ -105,7 +107,8 @@ pub(super) async fn renew(
             Some(app.authority.issue(&csr, &session.username, now).map_err(Problem::internal)?)
         }
     };
-    let renewed = app.catalog.renew(session.peer_id, endpoints, now, lease_until).await;
+    let renewal = Renewal { endpoints, sealing_key, now, lease_until };
+    let renewed = app.catalog.renew(session.peer_id, renewal).await;
     let catalog_revision = renewed.map_err(|error| match error {
         CatalogError::NotFound(_) => {
             Problem::new(ErrorCode::Unauthenticated, "the session has ended; log in again")
@@ -116,7 +119,7 @@ pub(super) async fn renew(
         lease_seconds: app.lease.as_secs(),
         catalog_revision,
         certificate_pem,
-        broker: broker_of(&app),
+        broker: broker_of(&app, session.peer_id, now)?,
     }))
 }
 
@@ -130,9 +133,8 @@ pub(super) async fn logout(
 }
 
 /// The broker as the session's peer is to use it.
-fn broker_of(app: &App) -> Option<Broker> {
-    let url = app.broker.as_ref()?.expose_secret().to_owned();
-    Some(Broker { url, username: None, password: None, expires_in: None })
+fn broker_of(app: &App, peer: PeerId, now: i64) -> Result<Option<Broker>, Problem> {
+    app.broker.as_ref().map(|broker| broker.of_peer(peer, now).map_err(Problem::internal)).transpose()
 }
 
 fn wrong_password() -> Problem {

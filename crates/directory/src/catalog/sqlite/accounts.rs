@@ -9,7 +9,7 @@ use super::{
     writer::{JobError, Tx},
 };
 use crate::{
-    catalog::{CatalogError, Login, MAX_PEERS_PER_ACCOUNT},
+    catalog::{CatalogError, Login, MAX_PEERS_PER_ACCOUNT, Renewal},
     secrets::Digest256,
 };
 
@@ -140,13 +140,8 @@ pub(super) fn login(tx: &mut Tx<'_>, login: &Login) -> Result<u64, JobError> {
 }
 
 /// A renewal that meets a session which has ended meanwhile renews nothing.
-pub(super) fn renew(
-    tx: &mut Tx<'_>,
-    row: i64,
-    endpoints: Option<&[String]>,
-    now: i64,
-    lease_until: i64,
-) -> Result<u64, JobError> {
+pub(super) fn renew(tx: &mut Tx<'_>, row: i64, renewal: &Renewal) -> Result<u64, JobError> {
+    let Renewal { endpoints, sealing_key, now, lease_until } = renewal;
     let revision: Option<u64> = tx
         .conn
         .prepare_cached(
@@ -157,15 +152,16 @@ pub(super) fn renew(
     let Some(revision) = revision else {
         return Err(JobError::Refused(CatalogError::NotFound("the session")));
     };
-    match endpoints {
-        None => tx.effects.push(Effect::Lease { row, last_seen: now, lease_until }),
-        Some(endpoints) => {
-            tx.conn
-                .prepare_cached("UPDATE peers SET endpoints = ?2 WHERE id = ?1")?
-                .execute(params![row, json(endpoints)])?;
-            tx.effects.push(Effect::Peer(Box::new(roster::read_row(tx.conn, row)?)));
-        }
+    if endpoints.is_none() && sealing_key.is_none() {
+        tx.effects.push(Effect::Lease { row, last_seen: *now, lease_until: *lease_until });
+        return Ok(revision);
     }
+    tx.conn
+        .prepare_cached(
+            "UPDATE peers SET endpoints = coalesce(?2, endpoints), sealing_key = coalesce(?3, sealing_key) WHERE id = ?1",
+        )?
+        .execute(params![row, endpoints.as_deref().map(json), sealing_key])?;
+    tx.effects.push(Effect::Peer(Box::new(roster::read_row(tx.conn, row)?)));
     Ok(revision)
 }
 

@@ -34,7 +34,7 @@ use self::{
     writer::{Shared, Writer},
 };
 use super::{
-    Account, Answer, Catalog, CatalogError, FilesCursor, Items, Login, Search, SearchCursor, Session,
+    Account, Answer, Catalog, CatalogError, FilesCursor, Items, Login, Renewal, Search, SearchCursor, Session,
 };
 use crate::{leases, secrets::Digest256};
 
@@ -133,18 +133,17 @@ impl Catalog for SqliteCatalog {
         ready(Ok(session))
     }
 
-    fn renew(
-        &self,
-        peer: PeerId,
-        endpoints: Option<Vec<String>>,
-        now: i64,
-        lease_until: i64,
-    ) -> Answer<'_, u64> {
+    fn is_logged_in(&self, peer: PeerId, now: i64) -> Answer<'_, bool> {
+        let open = |entry: Arc<roster::Entry>| {
+            entry.token.is_some() && leases::session_open(entry.last_seen.load(Relaxed), now)
+        };
+        ready(Ok(self.shared.roster.peer(peer).is_some_and(open)))
+    }
+
+    fn renew(&self, peer: PeerId, renewal: Renewal) -> Answer<'_, u64> {
         Box::pin(async move {
             let row = self.row(peer)?;
-            self.writer
-                .run(0, move |tx| accounts::renew(tx, row, endpoints.as_deref(), now, lease_until))
-                .await
+            self.writer.run(0, move |tx| accounts::renew(tx, row, &renewal)).await
         })
     }
 

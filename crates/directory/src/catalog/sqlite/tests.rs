@@ -6,7 +6,7 @@ use content::ContentId;
 use wire::rest::directory::{CatalogDelta, CatalogPut};
 
 use super::SqliteCatalog;
-use crate::catalog::{Catalog, Login, Search, conformance};
+use crate::catalog::{Catalog, Login, Renewal, Search, conformance};
 
 #[tokio::test]
 async fn conforms() {
@@ -50,7 +50,7 @@ async fn what_was_answered_survives_a_crash() {
         let delta = CatalogDelta { base_revision: revision - 1, revision, put, ..CatalogDelta::default() };
         catalog.apply(peer, delta).await.unwrap();
     }
-    catalog.renew(peer, None, 2, 200).await.unwrap();
+    catalog.renew(peer, Renewal { now: 2, lease_until: 200, ..Renewal::default() }).await.unwrap();
     for entry in std::fs::read_dir(before.path()).unwrap() {
         let entry = entry.unwrap();
         // The shared memory file is rebuilt from the log.

@@ -1,0 +1,252 @@
+//! `/v1/broker`: what RabbitMQ asks about peers, and how it can check their tokens by itself.
+//!
+//! The questions are those of the plugin `rabbitmq_auth_backend_http`, as forms; the answers are `allow` and `deny`, in
+//! plain text, with 200. Who may ask is the broker: from this machine, or with the secret from `broker.secret` in the
+//! data folder as `?secret=…`. Whatever came through a proxy is from elsewhere. Others learn nothing, and cost nothing
+//! but a comparison; the broker itself is not limited, because it asks for everybody.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header, request::Parts};
+use serde::{Deserialize, de::DeserializeOwned};
+use wire::{
+    ErrorCode, PeerId,
+    http::{Problem, Query},
+};
+
+use super::{auth::Address, problems};
+use crate::{
+    App,
+    broker::{
+        Authority,
+        rules::{self, Permission, Resource},
+    },
+    secrets,
+};
+
+/// What a question can be at most: names of 255 bytes, a token, and room for all of it to be escaped.
+pub(super) const QUESTION_LIMIT: usize = 16 << 10;
+
+/// A proxy says with one of these that it speaks for somebody else.
+const OF_PROXIES: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+
+/// Who asks is the broker.
+#[derive(Debug)]
+pub(super) struct FromBroker;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Secret {
+    secret: Option<String>,
+}
+
+impl FromRequestParts<Arc<App>> for FromBroker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let authority = authority(app)?;
+        let Query(Secret { secret }) = Query::from_request_parts(parts, app).await?;
+        let Ok(Address(address)) = Address::from_request_parts(parts, app).await;
+        let through_proxy = OF_PROXIES.iter().any(|name| parts.headers.contains_key(*name));
+        let from_here = address.is_some_and(|ip| ip.to_canonical().is_loopback()) && !through_proxy;
+        // A wrong secret is refused from here too: it would fail elsewhere.
+        let allowed = match secret {
+            Some(secret) => secrets::same(&secret, &authority.secret),
+            None => from_here,
+        };
+        if allowed {
+            return Ok(Self);
+        }
+        refused("broker_caller");
+        Err(Problem::new(
+            ErrorCode::PermissionDenied,
+            "the broker asks this, from the same machine or with `?secret=` from the directory's broker.secret",
+        ))
+    }
+}
+
+/// A form. Fields that are not known are not looked at: each version of the plugin sends more of them.
+#[derive(Debug)]
+pub(super) struct Question<T>(T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Question<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let bytes =
+            Bytes::from_request(request, app).await.map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    Problem::new(ErrorCode::TooLarge, "the body is larger than this call takes")
+                }
+                _ => Problem::invalid("the body ended too early or could not be read"),
+            })?;
+        serde_urlencoded::from_bytes(&bytes)
+            .map(Self)
+            .map_err(|error| Problem::invalid(format!("the body is not what this call takes: {error}")))
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct UserQuestion {
+    username: String,
+    #[serde(default)]
+    password: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct VhostQuestion {
+    username: String,
+    vhost: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ResourceQuestion {
+    username: String,
+    vhost: String,
+    resource: String,
+    name: String,
+    permission: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TopicQuestion {
+    username: String,
+    vhost: String,
+    name: String,
+    permission: String,
+    routing_key: String,
+}
+
+/// The answer to a question of the broker.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    question: &'static str,
+    allowed: bool,
+}
+
+impl IntoResponse for Verdict {
+    fn into_response(self) -> Response {
+        if !self.allowed {
+            refused(self.question);
+        }
+        ([(header::CONTENT_TYPE, "text/plain")], if self.allowed { "allow" } else { "deny" }).into_response()
+    }
+}
+
+/// `POST /v1/broker/user`: may somebody log in with this password? A session's token does as well as the broker's.
+pub(super) async fn user(
+    State(app): State<Arc<App>>,
+    _: FromBroker,
+    Question(UserQuestion { username, password }): Question<UserQuestion>,
+) -> Result<Verdict, Problem> {
+    let now = app.clock.millis();
+    let allowed = match open_peer(&app, &username, now).await? {
+        None => false,
+        Some(peer) => {
+            let session = match secrets::digest(&password) {
+                Some(digest) => app.catalog.session(&digest, now).await.map_err(problems::of_catalog)?,
+                None => None,
+            };
+            let of_session = session.is_some_and(|session| session.peer_id == peer);
+            let authority = authority(&app)?;
+            of_session || authority.is_token_of(peer, &password, now).map_err(Problem::internal)?
+        }
+    };
+    Ok(Verdict { question: "broker_user", allowed })
+}
+
+/// `POST /v1/broker/vhost`: may they use this virtual host?
+pub(super) async fn vhost(
+    State(app): State<Arc<App>>,
+    _: FromBroker,
+    Question(VhostQuestion { username, vhost }): Question<VhostQuestion>,
+) -> Result<Verdict, Problem> {
+    let allowed = peer_in(&app, &username, &vhost).await?.is_some();
+    Ok(Verdict { question: "broker_vhost", allowed })
+}
+
+/// `POST /v1/broker/resource`: may they do this with that queue or exchange?
+pub(super) async fn resource(
+    State(app): State<Arc<App>>,
+    _: FromBroker,
+    Question(question): Question<ResourceQuestion>,
+) -> Result<Verdict, Problem> {
+    let resource = match question.resource.as_str() {
+        "queue" => Some(Resource::Queue),
+        "exchange" => Some(Resource::Exchange),
+        _ => None,
+    };
+    let peer = peer_in(&app, &question.username, &question.vhost).await?;
+    let allowed = match (peer, resource, permission(&question.permission)) {
+        (Some(peer), Some(resource), Some(permission)) => {
+            rules::may_use(peer, resource, &question.name, permission)
+        }
+        _ => false,
+    };
+    Ok(Verdict { question: "broker_resource", allowed })
+}
+
+/// `POST /v1/broker/topic`: may they publish or bind with this key?
+pub(super) async fn topic(
+    State(app): State<Arc<App>>,
+    _: FromBroker,
+    Question(question): Question<TopicQuestion>,
+) -> Result<Verdict, Problem> {
+    let peer = peer_in(&app, &question.username, &question.vhost).await?;
+    let allowed = match (peer, permission(&question.permission)) {
+        (Some(peer), Some(permission)) => {
+            rules::may_route(peer, &question.name, permission, &question.routing_key)
+        }
+        _ => false,
+    };
+    Ok(Verdict { question: "broker_topic", allowed })
+}
+
+/// `GET /v1/broker/key.pem`: for `auth_oauth2.signing_keys.trueque`.
+pub(super) async fn key_pem(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
+    let pem = authority(&app)?.signer.public_pem();
+    Ok(([(header::CONTENT_TYPE, "application/x-pem-file")], pem))
+}
+
+/// `GET /v1/broker/jwks.json`: the same, for `auth_oauth2.jwks_url`.
+pub(super) async fn jwks(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Problem> {
+    Ok(Json(authority(&app)?.signer.public_jwks()))
+}
+
+fn authority(app: &App) -> Result<&Authority, Problem> {
+    let authority = app.broker.as_ref().and_then(|broker| broker.authority());
+    authority.ok_or_else(|| Problem::not_found("this directory is not the authority of a broker"))
+}
+
+/// The peer of this name, where the broker's virtual host is ours and the peer is logged in.
+async fn peer_in(app: &App, username: &str, vhost: &str) -> Result<Option<PeerId>, Problem> {
+    if authority(app)?.vhost != vhost {
+        return Ok(None);
+    }
+    open_peer(app, username, app.clock.millis()).await
+}
+
+async fn open_peer(app: &App, username: &str, now: i64) -> Result<Option<PeerId>, Problem> {
+    let Ok(peer) = username.parse() else { return Ok(None) };
+    let is_open = app.catalog.is_logged_in(peer, now).await.map_err(problems::of_catalog)?;
+    Ok(is_open.then_some(peer))
+}
+
+fn permission(word: &str) -> Option<Permission> {
+    match word {
+        "configure" => Some(Permission::Configure),
+        "write" => Some(Permission::Write),
+        "read" => Some(Permission::Read),
+        _ => None,
+    }
+}
+
+fn refused(reason: &'static str) {
+    metrics::counter!("directory_refusals_total", "reason" => reason).increment(1);
+}
