@@ -201,6 +201,7 @@ pub struct PeersQuery {
 pub struct SearchItem {
     pub content_id: ContentId,
     pub name: String,
+    /// What most of the online holders say whose entries match. A hint, as in [`Located::size`].
     pub size: u64,
     pub media_type: Option<String>,
     /// Peers that hold it, whole or in part.
@@ -215,6 +216,7 @@ pub struct SearchItem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Located {
     pub content_id: ContentId,
+    /// What most holders that are online say. A hint: a content has one size, and only its proof says which.
     pub size: u64,
     pub names: Vec<String>,
     pub holders: Vec<Holder>,
@@ -226,6 +228,9 @@ pub struct Holder {
     pub username: Username,
     pub endpoints: Vec<String>,
     pub online: bool,
+    /// What this holder says the content's size is; nobody else's word changes it.
+    pub size: u64,
+    /// Of a file of that size.
     pub pieces_held: u32,
     pub last_seen: Timestamp,
     pub sealing_key: String,
@@ -251,6 +256,7 @@ pub struct LocateReply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocatedMany {
     pub content_id: ContentId,
+    /// As in [`Located::size`].
     pub size: u64,
     pub name: String,
     pub holders: Vec<HolderRef>,
@@ -260,6 +266,8 @@ pub struct LocatedMany {
 pub struct HolderRef {
     /// Position in [`LocateReply::peers`].
     pub peer: u32,
+    /// What this holder says the content's size is.
+    pub size: u64,
     pub pieces_held: u32,
 }
 

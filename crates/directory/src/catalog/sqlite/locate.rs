@@ -31,6 +31,8 @@ const OTHER: &str = "SELECT name, size FROM variants WHERE content = ?1 AND no =
 
 struct Held {
     entry: Arc<Entry>,
+    /// As this holder says it.
+    size: u64,
     pieces: u32,
     reports: u32,
 }
@@ -44,27 +46,43 @@ struct Variant {
 
 /// What the viewer may know of a content.
 struct Found {
+    /// A hint; see [`likely_size`].
+    size: u64,
     held: Vec<Held>,
     /// Those that most holders use first.
     variants: Vec<Variant>,
 }
 
-impl Found {
-    /// The size that most holders state. A hash has one size, so a second one is a mistake or a lie.
-    fn size(&self) -> u64 {
-        let [first, rest @ ..] = self.variants.as_slice() else { return 0 };
-        if rest.iter().all(|variant| variant.size == first.size) {
-            return first.size;
-        }
-        let mut by_size: HashMap<u64, u32> = HashMap::new();
-        for variant in &self.variants {
-            *by_size.entry(variant.size).or_default() += variant.holders;
-        }
-        by_size
-            .into_iter()
-            .max_by_key(|(size, holders)| (*holders, Reverse(*size)))
-            .map_or(0, |(size, _)| size)
+impl Held {
+    /// How much of it the holder says to have: all of a small file is more than a part of a large one.
+    fn extent(&self) -> u32 {
+        let most = Layout::new(self.size).map_or(u32::MAX, Layout::count);
+        if self.pieces >= most { u32::MAX } else { self.pieces }
     }
+
+    fn pieces(&self) -> u32 {
+        self.pieces.min(Layout::new(self.size).map_or(u32::MAX, Layout::count))
+    }
+}
+
+/// The size that most holders state who are online; among equals, that of the best one. Each holder counts once,
+/// under however many names it has the content. A hash has one size, so a second one is a mistake or a lie, and
+/// which it is the peers find out.
+fn likely_size(held: &[Held], now: i64) -> u64 {
+    let [first, others @ ..] = held else { return 0 };
+    if others.iter().all(|other| other.size == first.size) {
+        return first.size;
+    }
+    let mut claims: Vec<(u64, u32, u32)> = Vec::new();
+    for holder in held {
+        let online = u32::from(holder.entry.online(now));
+        match claims.iter_mut().find(|(size, ..)| *size == holder.size) {
+            Some((_, ours, all)) => (*ours, *all) = (*ours + online, *all + 1),
+            None => claims.push((holder.size, online, 1)),
+        }
+    }
+    // The first of equals, and holders come best first.
+    claims.into_iter().min_by_key(|(_, online, all)| Reverse((*online, *all))).map_or(0, |(size, ..)| size)
 }
 
 fn find(
@@ -77,15 +95,18 @@ fn find(
 ) -> rusqlite::Result<Option<Found>> {
     let mut statement = conn.prepare_cached(HOLDINGS)?;
     let mut rows = statement.query(params![key(id), id.as_bytes()])?;
-    let mut found = Found { held: Vec::new(), variants: Vec::new() };
+    let mut found = Found { size: 0, held: Vec::new(), variants: Vec::new() };
     while let Some(row) = rows.next()? {
         let Some(entry) = roster.row(row.get(0)?) else { continue };
         if !peers::visible(row.get_ref(4)?.as_str_or_null()?, &entry.username, viewer) {
             continue;
         }
         let variant: i64 = row.get(1)?;
-        match found.variants.iter_mut().find(|known| known.no == variant) {
-            Some(known) => known.holders += 1,
+        let size = match found.variants.iter_mut().find(|known| known.no == variant) {
+            Some(known) => {
+                known.holders += 1;
+                known.size
+            }
             None => {
                 let (name, size) = match variant {
                     0 => (row.get(5)?, row.get(6)?),
@@ -94,16 +115,19 @@ fn find(
                         .query_row([row.get(7)?, variant], |row| Ok((row.get(0)?, row.get(1)?)))?,
                 };
                 found.variants.push(Variant { no: variant, name, size, holders: 1 });
+                size
             }
-        }
+        };
         let (pieces, reports) = (row.get(2)?, row.get(3)?);
         match found.held.last_mut() {
-            // A peer with the content under several names is one holder.
+            // A peer with the content under several names is one holder, and states one size.
             Some(last) if last.entry.row == entry.row => {
-                last.pieces = last.pieces.max(pieces);
+                if pieces > last.pieces {
+                    (last.pieces, last.size) = (pieces, size);
+                }
                 last.reports = last.reports.max(reports);
             }
-            _ => found.held.push(Held { entry, pieces, reports }),
+            _ => found.held.push(Held { entry, size, pieces, reports }),
         }
     }
     if found.held.is_empty() {
@@ -112,7 +136,8 @@ fn find(
     found.variants.sort_by_key(|variant| (Reverse(variant.holders), variant.no));
     found
         .held
-        .sort_by_key(|held| (!held.entry.online(now), held.reports, Reverse(held.pieces), held.entry.row));
+        .sort_by_key(|held| (!held.entry.online(now), held.reports, Reverse(held.extent()), held.entry.row));
+    found.size = likely_size(&found.held, now);
     found.held.truncate(limit);
     Ok(Some(found))
 }
@@ -125,14 +150,14 @@ pub(super) fn locate(
     now: i64,
 ) -> rusqlite::Result<Option<Located>> {
     let Some(found) = find(conn, roster, id, viewer, now, MAX_HOLDERS)? else { return Ok(None) };
-    let size = found.size();
-    let most = Layout::new(size).map_or(u32::MAX, Layout::count);
+    let size = found.size;
     let holder = |held: Held| Holder {
+        size: held.size,
+        pieces_held: held.pieces(),
         peer_id: held.entry.peer_id,
         username: held.entry.username.clone(),
         endpoints: held.entry.endpoints.clone(),
         online: held.entry.online(now),
-        pieces_held: held.pieces.min(most),
         last_seen: time(held.entry.last_seen.load(Relaxed)),
         sealing_key: held.entry.sealing_key.clone(),
         relay: false,
@@ -158,8 +183,7 @@ pub(super) fn locate_many(
     let mut positions: HashMap<i64, u32> = HashMap::new();
     for id in ids {
         let Some(found) = find(conn, roster, id, viewer, now, MAX_HOLDERS_OF_MANY)? else { continue };
-        let size = found.size();
-        let most = Layout::new(size).map_or(u32::MAX, Layout::count);
+        let size = found.size;
         let mut holders = Vec::with_capacity(found.held.len());
         for held in found.held {
             let peer = match positions.get(&held.entry.row) {
@@ -171,7 +195,7 @@ pub(super) fn locate_many(
                     position
                 }
             };
-            holders.push(HolderRef { peer, pieces_held: held.pieces.min(most) });
+            holders.push(HolderRef { peer, size: held.size, pieces_held: held.pieces() });
         }
         let name = found.variants.into_iter().next().map(|variant| variant.name).unwrap_or_default();
         reply.items.push(LocatedMany { content_id: *id, size, name, holders });

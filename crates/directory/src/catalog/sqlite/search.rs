@@ -231,13 +231,14 @@ impl<'a> Page<'a> {
             }
             let no: i64 = row.get(1)?;
             let Some(at) = variants.iter().position(|variant| variant.no == no) else { continue };
-            seen.add(peer, entry.online(self.now), row.get(2)?, variants[at].size);
+            let (online, size) = (entry.online(self.now), variants[at].size);
+            seen.add(peer, online, row.get(2)?, size);
             if variants[at].matches && self.named.as_ref().is_none_or(|named| named.contains(&peer)) {
-                seen.best = Some(seen.best.map_or(at, |best| best.min(at)));
+                seen.claim(at, peer, online, size);
             }
         }
         drop(rows);
-        let Some(best) = seen.best else { return Ok(None) };
+        let Some(best) = seen.best() else { return Ok(None) };
         let Variant { name, media_type, size, .. } = variants.swap_remove(best);
         Ok(Some(SearchItem {
             content_id: hash,
@@ -309,8 +310,17 @@ struct Seen {
     holders: u32,
     online: u32,
     complete: bool,
-    /// The position of the best variant that matches.
-    best: Option<usize>,
+    /// The sizes that holders of matching variants state: one, unless somebody is wrong.
+    claims: Vec<Claim>,
+}
+
+/// A size, and who states it.
+struct Claim {
+    size: u64,
+    online: u32,
+    last: i64,
+    /// The position of the best variant of this size.
+    best: usize,
 }
 
 impl Seen {
@@ -321,5 +331,25 @@ impl Seen {
             self.online += u32::from(online);
         }
         self.complete |= online && Layout::new(size).is_ok_and(|layout| pieces >= layout.count());
+    }
+
+    /// `peer` holds the variant at `at`, which matches.
+    fn claim(&mut self, at: usize, peer: i64, online: bool, size: u64) {
+        let online = u32::from(online);
+        match self.claims.iter_mut().find(|claim| claim.size == size) {
+            None => self.claims.push(Claim { size, online, last: peer, best: at }),
+            Some(claim) => {
+                claim.best = claim.best.min(at);
+                // Under however many names it holds it, a peer counts once.
+                if std::mem::replace(&mut claim.last, peer) != peer {
+                    claim.online += online;
+                }
+            }
+        }
+    }
+
+    /// The position of the best variant, of the size that most holders state who are online.
+    fn best(&self) -> Option<usize> {
+        self.claims.iter().min_by_key(|claim| (Reverse(claim.online), claim.best)).map(|claim| claim.best)
     }
 }
