@@ -73,7 +73,11 @@ async fn share(folder: &Path, shared: &Path, files: u64) -> anyhow::Result<Durat
     let _none = fs::remove_dir_all(&data);
     let library = Library::open(Store::open(&data.join("peer.sqlite"))?, Clock::system()).await?;
     let lifecycle = Lifecycle::new();
-    let settings = Settings { folders: vec![shared.to_owned()], download_dir: folder.join("downloads") };
+    let settings = Settings {
+        folders: vec![shared.to_owned()],
+        download_dir: folder.join("downloads"),
+        data_dir: folder.join("data"),
+    };
     let mut changes = library.changes();
     let start = Instant::now();
     let shares = Shares::start(&settings, library.clone(), Clock::system(), &lifecycle)?;

@@ -289,7 +289,7 @@ fn file(n: u64) -> NewFile {
     let layout = content::Layout::new(bytes.len() as u64).unwrap();
     let outline = Outline::verify(ContentId::of(&bytes), layout, Vec::new()).unwrap();
     let name = format!("file {n}");
-    let stamp = FileStamp { size: bytes.len() as u64, mtime_ns: 1, inode: n };
+    let stamp = FileStamp { size: bytes.len() as u64, mtime_ns: 1, ctime_ns: 1, inode: n };
     NewFile::new(format!("/share/{name}").into(), SafeName::new(&name).unwrap(), stamp, Arc::new(outline))
 }
 

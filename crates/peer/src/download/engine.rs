@@ -9,7 +9,7 @@ use wire::{PeerId, rest::pclient::Event};
 use super::{Parameters, Parts};
 use crate::{
     Failure, directory_link::DirectoryClient, library::Library, link::Links, mail::Mail, meter::Meter,
-    store::Store, throttle::Throttle,
+    place::Ground, store::Store, throttle::Throttle,
 };
 
 /// Downloads that fetch at once; others are queued.
@@ -25,7 +25,7 @@ pub(super) struct Engine {
     pub(super) parts: Parts,
     pub(super) store: Store,
     pub(super) throttle: Throttle,
-    pub(super) folder: PathBuf,
+    pub(super) ground: Ground,
     pub(super) reshare: bool,
     pub(super) own_id: PeerId,
     /// The way to holders that are off, where there is a relay.
@@ -45,6 +45,7 @@ impl Engine {
             store,
             download_limit,
             download_dir,
+            data_dir,
             reshare,
             own_id,
             mail,
@@ -56,7 +57,7 @@ impl Engine {
             parts,
             store,
             throttle: download_limit,
-            folder: download_dir,
+            ground: Ground::new(&download_dir, &data_dir),
             reshare,
             own_id,
             mail,
@@ -68,7 +69,7 @@ impl Engine {
 
     /// Where a content lies while it arrives: beside the place where it will be, hidden.
     pub(super) fn part_path(&self, id: ContentId) -> PathBuf {
-        self.folder.join(format!("{PART_PREFIX}{id}{PART_SUFFIX}"))
+        self.ground.root().join(format!("{PART_PREFIX}{id}{PART_SUFFIX}"))
     }
 
     pub(super) async fn discard_part(&self, id: ContentId) {
@@ -82,8 +83,8 @@ impl Engine {
 
     /// Makes the folder, and removes the parts that no download goes on with.
     pub(super) fn remove_orphans(&self, kept: &HashSet<ContentId>) -> Result<(), Failure> {
-        fs::create_dir_all(&self.folder).map_err(|error| Failure::storage(&error))?;
-        let entries = fs::read_dir(&self.folder).map_err(|error| Failure::storage(&error))?;
+        self.ground.ensure().map_err(|error| Failure::storage(&error))?;
+        let entries = fs::read_dir(self.ground.root()).map_err(|error| Failure::storage(&error))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(ours) = name.to_str().and_then(|name| name.strip_prefix(PART_PREFIX)) else { continue };

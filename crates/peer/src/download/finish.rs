@@ -11,7 +11,7 @@ use super::{Part, engine::Engine, entry::Entry};
 use crate::{
     Failure,
     library::{FileStamp, NewFile},
-    place::{By, place},
+    place::{Blocked, By, PlaceError},
     store::downloads::{self as table, DownloadRow, Kept},
 };
 
@@ -31,12 +31,13 @@ pub(super) async fn finish(
     let view = entry.view();
     let wanted = SafeName::new(&view.name).map_err(|error| Failure::invalid(error.to_string()))?;
 
-    let (part_, folder) = (part.clone(), engine.folder.clone());
+    let (part_, ground) = (part.clone(), engine.ground.clone());
     let placed = tokio::task::spawn_blocking(move || {
-        part_.sync()?;
-        place(&folder, part_.path(), &wanted, By::Link)
+        ground.ensure().map_err(PlaceError::Io)?;
+        part_.sync().map_err(PlaceError::Io)?;
+        ground.place(part_.path(), &wanted, By::Link, Blocked::Number)
     });
-    let (path, name) = placed.await.map_err(Failure::internal)?.map_err(|error| Failure::storage(&error))?;
+    let (path, name) = placed.await.map_err(Failure::internal)??;
 
     let done = DownloadRow {
         seq,

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Write},
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::Arc,
 };
@@ -31,7 +31,7 @@ use crate::{
     Failure,
     library::{FileStamp, NewFile},
     link::{LinkError, SILENCE_TIMEOUT, Target},
-    place::{By, open_folder, place_in},
+    place::{Blocked, By, Folder},
     store::downloads::{self as table, DownloadRow, Kept},
 };
 
@@ -335,7 +335,7 @@ struct Written {
 /// Checks files and puts them in their places. Blocks.
 fn write(engine: &Engine, files: Vec<(Wanted, Bytes)>) -> Written {
     let mut written = Written::default();
-    let mut open: Option<(Option<String>, OwnedFd)> = None;
+    let mut open: Option<(Option<String>, Folder)> = None;
     for (file, bytes) in files {
         let Some(outline) = proof(&file, &bytes) else {
             written.wrong.push(file.entry);
@@ -354,7 +354,7 @@ fn write(engine: &Engine, files: Vec<(Wanted, Bytes)>) -> Written {
     }
     // One sync for all of them; their names are on disk before the store says so.
     if let Some((_, folder)) = &open
-        && let Err(error) = rustix::fs::syncfs(folder)
+        && let Err(error) = rustix::fs::syncfs(folder.fd())
     {
         tracing::warn!(%error, "small files could not be synced");
         written.failed.extend(written.landed.drain(..).map(|landed| landed.entry));
@@ -374,20 +374,25 @@ fn write_one(
     engine: &Engine,
     file: &Wanted,
     bytes: &[u8],
-    open: &mut Option<(Option<String>, OwnedFd)>,
+    open: &mut Option<(Option<String>, Folder)>,
 ) -> io::Result<(PathBuf, SafeName, FileStamp)> {
     let name = SafeName::new(&file.entry.name()).map_err(io::Error::other)?;
     let folder = name.folder().map(str::to_owned);
     let folder = match open {
-        Some((known, fd)) if *known == folder => fd,
-        _ => &open.insert((folder.clone(), open_folder(&engine.folder, folder.as_deref())?)).1,
+        Some((known, open)) if *known == folder => open,
+        _ => {
+            engine.ground.ensure()?;
+            let opened = engine.ground.open(folder.as_deref(), Blocked::Number).map_err(io::Error::other)?;
+            &open.insert((folder, opened)).1
+        }
     };
     let temp = engine.part_path(file.entry.content_id);
     let mut part = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
     part.write_all(bytes)?;
+    let name = folder.place(&temp, &name, By::Rename)?;
+    // After it has its name, which moves the ctime.
     let stamp = FileStamp::of(&part.metadata()?);
-    let (_, name) = place_in(folder, &temp, &name, By::Rename)?;
-    Ok((engine.folder.join(name.as_str()), name, stamp))
+    Ok((engine.ground.root().join(name.as_str()), name, stamp))
 }
 
 /// One commit and one announcement for the batch. On a failure, what has to be done otherwise.

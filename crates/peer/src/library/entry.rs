@@ -10,15 +10,34 @@ use wire::rest::{Audience, pclient::SharedFile};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileStamp {
     pub size: u64,
-    /// Last change of the bytes, in nanoseconds since 1970.
+    /// Last change of the bytes, in nanoseconds since 1970. Programs can put an old time back.
     pub mtime_ns: i64,
+    /// Last change of the bytes or of what is said of them (names, owner, times), which no program sets. 0 where an
+    /// earlier version did not keep it.
+    pub ctime_ns: i64,
     pub inode: u64,
 }
 
 impl FileStamp {
     pub fn of(metadata: &Metadata) -> Self {
-        let mtime_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-        Self { size: metadata.len(), mtime_ns, inode: metadata.ino() }
+        let ns = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            size: metadata.len(),
+            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// Whether all but the ctime is the same. It moves with every chmod, new name or link of a file, and also where
+    /// bytes were changed and got their old time back: only reading tells which.
+    pub fn is_like(&self, other: &Self) -> bool {
+        Self { ctime_ns: 0, ..*self } == Self { ctime_ns: 0, ..*other }
+    }
+
+    /// The last time that anything changed.
+    pub fn newest_ns(&self) -> i64 {
+        self.mtime_ns.max(self.ctime_ns)
     }
 }
 
@@ -78,9 +97,9 @@ impl NewFile {
 
 impl NewFile {
     /// A file that has the bytes of `twin`, which the library knows.
-    pub fn known(path: PathBuf, name: SafeName, twin: &SharedEntry) -> Self {
+    pub fn known(path: PathBuf, name: SafeName, stamp: FileStamp, twin: &SharedEntry) -> Self {
         let media_type = media_type_of(&name);
-        let SharedEntry { content_id, stamp, .. } = *twin;
+        let content_id = twin.content_id;
         Self { content_id, name, media_type, path, stamp, audience: None, outline: None }
     }
 }

@@ -62,11 +62,8 @@ impl Index {
         self.at(path).into_iter().chain(self.by_path.range::<PathKey, _>(range).map(|(_, entry)| entry))
     }
 
-    pub(super) fn with_stamp<'a>(
-        &'a self,
-        stamp: &'a FileStamp,
-    ) -> impl Iterator<Item = &'a Arc<SharedEntry>> {
-        self.by_inode.get(&stamp.inode).into_iter().flatten().filter(|entry| entry.stamp == *stamp)
+    pub(super) fn like<'a>(&'a self, stamp: &'a FileStamp) -> impl Iterator<Item = &'a Arc<SharedEntry>> {
+        self.by_inode.get(&stamp.inode).into_iter().flatten().filter(|entry| entry.stamp.is_like(stamp))
     }
 
     pub(super) fn page(

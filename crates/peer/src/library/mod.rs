@@ -7,6 +7,7 @@
 //!
 //! - The unit is a *path*; several may have one content, and one content may have several names.
 //! - An audience belongs to a *content*: the same bytes cannot be restricted here and public there.
+//! - What somebody gave to this peer alone is *withheld*, a content too: in whatever folder it lies, it is not shared.
 //! - What is announced is one row for each (content, name): see [`announce`].
 //!
 //! It looks at no file: that a path still has the bytes it had is for [`crate::shares`] to watch, and for whoever
@@ -84,7 +85,9 @@ impl Library {
             revision: watch::Sender::new(revision),
             events: broadcast::Sender::new(EVENTS),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let library = Self { inner: Arc::new(inner) };
+        library.change(|edit| edit.withdraw_withheld()).await?;
+        Ok(library)
     }
 
     /// An entry that has the content, whole; any of them where it has several paths.
@@ -112,14 +115,9 @@ impl Library {
         self.inner.index.read().all().cloned().collect()
     }
 
-    /// An entry whose file had this stamp: the same file under the name it had, or has too.
-    pub fn by_stamp(&self, stamp: &FileStamp) -> Option<Arc<SharedEntry>> {
-        self.inner.index.read().with_stamp(stamp).next().cloned()
-    }
-
-    /// Every entry whose file had this stamp: all the names of one file.
-    pub fn all_with_stamp(&self, stamp: &FileStamp) -> Vec<Arc<SharedEntry>> {
-        self.inner.index.read().with_stamp(stamp).cloned().collect()
+    /// Every entry whose file looked [like](FileStamp::is_like) this: the names that one file has, or had.
+    pub fn like(&self, stamp: &FileStamp) -> Vec<Arc<SharedEntry>> {
+        self.inner.index.read().like(stamp).cloned().collect()
     }
 
     /// Up to `limit` entries in order of (name, content id), after the one given; with `q`, those whose name has it,
@@ -243,6 +241,35 @@ impl Library {
     pub async fn include(&self, path: &Path) -> Result<(), Failure> {
         let path = path.to_owned();
         self.change(move |edit| edit.include_beneath(&path)).await.map(|_| ())
+    }
+
+    /// Remembers that contents were given to this peer alone: no scan and no request shares them, in whatever folder
+    /// they come to lie. One that is shared here already is this user's own, and stays so.
+    ///
+    /// # Errors
+    /// Where the store refuses.
+    pub async fn withhold(&self, ids: Vec<ContentId>) -> Result<(), Failure> {
+        self.change(move |edit| ids.iter().try_for_each(|id| edit.withhold(id))).await.map(|_| ())
+    }
+
+    /// A content that was given to this peer alone came again, and everybody may have it.
+    ///
+    /// # Errors
+    /// Where the store refuses.
+    pub async fn release(&self, id: &ContentId) -> Result<(), Failure> {
+        if !self.is_withheld(id)? {
+            return Ok(());
+        }
+        let id = *id;
+        self.change(move |edit| edit.release(&id)).await.map(|_| ())
+    }
+
+    /// Whether a content was given to this peer alone.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn is_withheld(&self, id: &ContentId) -> Result<bool, Failure> {
+        self.inner.store.read(|connection| tables::is_withheld(connection, id))
     }
 
     /// Says who may have a content, under all of its names. False where it is not shared.

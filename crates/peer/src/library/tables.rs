@@ -46,6 +46,7 @@ pub(super) struct Edit<'a> {
     exclusions: bool,
     restrictions: bool,
     partials: bool,
+    withheld: bool,
 }
 
 impl<'a> Edit<'a> {
@@ -53,15 +54,15 @@ impl<'a> Edit<'a> {
         tx: &'a Transaction<'a>,
         work: impl FnOnce(&mut Edit<'a>) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<Outcome> {
-        let (exclusions, restrictions, partials) = tx
+        let (exclusions, restrictions, partials, withheld) = tx
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM exclusions), EXISTS (SELECT 1 FROM audiences),
-                        EXISTS (SELECT 1 FROM partials)",
+                        EXISTS (SELECT 1 FROM partials), EXISTS (SELECT 1 FROM withheld)",
             )?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         let announcer = Announcer::begin(tx)?;
         let outcome = Outcome::default();
-        let mut edit = Self { tx, announcer, outcome, exclusions, restrictions, partials };
+        let mut edit = Self { tx, announcer, outcome, exclusions, restrictions, partials, withheld };
         work(&mut edit)?;
         let Self { announcer, mut outcome, .. } = edit;
         outcome.revision = announcer.finish()?;
@@ -80,6 +81,11 @@ impl<'a> Edit<'a> {
             // The entry that it was to be like is gone meanwhile: it must be hashed after all.
             return Ok(());
         }
+        if self.withheld && is_withheld(self.tx, id)? {
+            // Remembered by its path too, so that no scan reads it again.
+            self.exclude_path(&file.path, id)?;
+            return self.remove(&file.path);
+        }
         let old = self.row_at(&file.path)?;
         match origin {
             _ if !self.exclusions => {}
@@ -96,7 +102,9 @@ impl<'a> Edit<'a> {
             _ => now,
         };
         self.tx
-            .prepare_cached("INSERT OR REPLACE INTO shared_files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO shared_files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
             .execute(params![
                 path,
                 id.as_bytes(),
@@ -106,6 +114,7 @@ impl<'a> Edit<'a> {
                 file.stamp.mtime_ns,
                 file.stamp.inode.cast_signed(),
                 shared_at.as_millisecond(),
+                file.stamp.ctime_ns,
             ])?;
         if let Some(outline) = file.outline.as_ref().filter(|outline| !outline.values().is_empty()) {
             self.tx
@@ -154,6 +163,33 @@ impl<'a> Edit<'a> {
             self.remove(&entry.path)?;
         }
         Ok(())
+    }
+
+    pub(super) fn withhold(&mut self, id: &ContentId) -> rusqlite::Result<()> {
+        if self.is_shared(id)? {
+            return Ok(());
+        }
+        self.tx.prepare_cached("INSERT OR IGNORE INTO withheld VALUES (?1)")?.execute([id.as_bytes()])?;
+        self.withheld = true;
+        self.forget_partial(id, None)
+    }
+
+    pub(super) fn release(&mut self, id: &ContentId) -> rusqlite::Result<()> {
+        self.tx.prepare_cached("DELETE FROM withheld WHERE content_id = ?1")?.execute([id.as_bytes()])?;
+        self.include(Path::new(""), id)
+    }
+
+    /// Takes out what was shared before it was known to be withheld.
+    pub(super) fn withdraw_withheld(&mut self) -> rusqlite::Result<()> {
+        if !self.withheld {
+            return Ok(());
+        }
+        let mut query = self.tx.prepare(
+            "SELECT content_id FROM withheld WHERE content_id IN (SELECT content_id FROM shared_files)",
+        )?;
+        let found: Vec<ContentId> =
+            query.query_map([], |row| id_of(row, 0))?.collect::<rusqlite::Result<_>>()?;
+        found.iter().try_for_each(|id| self.exclude(id))
     }
 
     pub(super) fn include_beneath(&mut self, path: &Path) -> rusqlite::Result<()> {
@@ -212,7 +248,8 @@ impl<'a> Edit<'a> {
         media_type: Option<&str>,
         pieces_held: u32,
     ) -> rusqlite::Result<()> {
-        if self.is_shared(id)? || self.stored_audience(id)?.is_some() {
+        let withheld = self.withheld && is_withheld(self.tx, id)?;
+        if withheld || self.is_shared(id)? || self.stored_audience(id)?.is_some() {
             return Ok(());
         }
         self.forget_partial(id, Some(name))?;
@@ -414,6 +451,13 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Index> {
     Ok(index)
 }
 
+/// Whether a content was given to this peer alone.
+pub(super) fn is_withheld(connection: &Connection, id: &ContentId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM withheld WHERE content_id = ?1)")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+}
+
 /// The stored chaining values of a content.
 pub(super) fn outline(
     connection: &Connection,
@@ -448,7 +492,7 @@ pub(super) fn id_of(row: &Row<'_>, column: usize) -> rusqlite::Result<ContentId>
 }
 
 const ENTRY: &str = "SELECT path, content_id, name, size, media_type, mtime_ns, inode, shared_at,
-    (SELECT audience FROM audiences WHERE audiences.content_id = shared_files.content_id) FROM shared_files";
+    ctime_ns, (SELECT audience FROM audiences WHERE audiences.content_id = shared_files.content_id) FROM shared_files";
 
 fn entry_of(row: &Row<'_>) -> rusqlite::Result<SharedEntry> {
     let size = row.get::<_, i64>(3)?.cast_unsigned();
@@ -462,9 +506,14 @@ fn entry_of(row: &Row<'_>) -> rusqlite::Result<SharedEntry> {
         size,
         media_type: row.get(4)?,
         path: path_of(row, 0)?,
-        stamp: FileStamp { size, mtime_ns: row.get(5)?, inode: row.get::<_, i64>(6)?.cast_unsigned() },
+        stamp: FileStamp {
+            size,
+            mtime_ns: row.get(5)?,
+            ctime_ns: row.get(8)?,
+            inode: row.get::<_, i64>(6)?.cast_unsigned(),
+        },
         shared_at: Timestamp::from_millisecond(row.get(7)?).unwrap_or_default(),
-        audience: audience_of(row.get_ref(8)?.as_str_or_null()?),
+        audience: audience_of(row.get_ref(9)?.as_str_or_null()?),
     })
 }
 

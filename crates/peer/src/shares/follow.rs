@@ -87,14 +87,23 @@ async fn add(inner: Arc<Inner>, mut queue: mpsc::Receiver<Finished>, stop: Cance
 }
 
 async fn add_batch(inner: &Arc<Inner>, batch: Vec<Finished>) {
-    let files = batch.iter().filter_map(|finished| match inner.roots.place(&finished.path) {
-        Place::Shared(name) => {
-            let (path, stamp) = (finished.path.clone(), finished.stamp);
-            Some(NewFile::new(path, name, stamp, finished.outline.clone()))
-        }
-        Place::Refused(_) | Place::Ignored | Place::Download => None,
-    });
-    let added = inner.library.apply(files.collect(), Vec::new(), Origin::Found).await;
+    let (mut files, mut changed) = (Vec::new(), Vec::new());
+    for Finished { path, stamp, outline, .. } in &batch {
+        let name = match inner.roots.place(path) {
+            Place::Shared(name) => name,
+            // Only what the library has is followed there, and only as what it was.
+            Place::Download => match inner.library.by_path(path) {
+                Some(entry) if entry.content_id == outline.id() => entry.name.clone(),
+                _ => {
+                    changed.push(path.clone());
+                    continue;
+                }
+            },
+            Place::Refused(_) | Place::Ignored => continue,
+        };
+        files.push(NewFile::new(path.clone(), name, *stamp, outline.clone()));
+    }
+    let added = inner.library.apply(files, changed, Origin::Found).await;
     let checking = inner.clone();
     on_disk(move || {
         let delay = added.as_ref().map_or_else(pass::after, |_| AFTER_MOVE);

@@ -73,6 +73,8 @@ pub struct Settings {
     /// At least one; uploads go into the first.
     pub folders: Vec<PathBuf>,
     pub download_dir: PathBuf,
+    /// Never shared, wherever it lies.
+    pub data_dir: PathBuf,
 }
 
 /// What [`Shares::share`] found.
@@ -112,22 +114,19 @@ impl Shares {
     /// Creates the folders that are missing and begins to follow them. Returns before the first scan has ended.
     ///
     /// # Errors
-    /// Where a folder cannot be made or read, or there is none.
+    /// Where a folder cannot be made or read, lies in the data folder, or there is none.
     pub fn start(
         settings: &Settings,
         library: Library,
         clock: Clock,
         lifecycle: &Lifecycle,
     ) -> Result<Self, Failure> {
-        if settings.folders.is_empty() {
-            return Err(Failure::invalid("there is no shared folder (PEER_SHARE_DIR)"));
-        }
-        let roots = Roots::open(&settings.folders, &settings.download_dir)?;
+        let roots = Roots::open(&settings.folders, &settings.download_dir, &settings.data_dir)?;
         upload::remove_leftovers(&roots.shared);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let hasher = Hasher::start(threads).map_err(Failure::internal)?;
         let quiet = Arc::new(Quiet::default());
-        let watch = Mutex::new(Watch::new(roots.watched(), quiet.clone()));
+        let watch = Mutex::new(Watch::new(roots.watched(), roots.data.clone(), quiet.clone()));
         let (finished, queue) = mpsc::channel(FINISHED);
         let inner = Arc::new(Inner {
             roots,
@@ -152,8 +151,8 @@ impl Shares {
     ///
     /// # Errors
     /// `not_found`; `permission_denied` for a path outside the shared folders, also by way of a symlink;
-    /// `unprocessable` for what is neither file nor folder or cannot be read, has a name that cannot be shared, or
-    /// keeps changing.
+    /// `unprocessable` for what is neither file nor folder or cannot be read, has a name that cannot be shared, keeps
+    /// changing, is the peer's own, or was given to this peer alone.
     pub async fn share(&self, path: &Path, audience: Option<Audience>) -> Result<Shared, Failure> {
         let (inner, asked) = (self.inner.clone(), path.to_owned());
         let (path, metadata) = blocking(move || {
@@ -194,7 +193,7 @@ impl Shares {
 
     /// The folder that uploads are streamed into, as `.trueque-upload-*`, before [`Self::adopt_upload`].
     pub fn upload_target(&self) -> &Path {
-        self.inner.roots.shared.first().map_or(Path::new("."), PathBuf::as_path)
+        self.inner.roots.uploads.root()
     }
 
     /// Shares an uploaded file: `temp`, which lies in [`Self::upload_target`], gets its name there, or the next free
@@ -273,12 +272,13 @@ impl Shares {
                 other.store(true, Ordering::Relaxed);
             }
             let _landed = Landing { inner, path, cancel: &cancel };
-            if inner.age(&stamp).is_some_and(|age| age < TICK) {
+            if inner.age(stamp.newest_ns()).is_some_and(|age| age < TICK) {
                 tokio::time::sleep(TICK).await;
             }
             inner.library.tell(|| hashing(path, stamp.size));
             match inner.hasher.hash(path.to_owned(), stamp.size, cancel.clone()).await {
                 Ok((outline, stamp)) => {
+                    refuse_withheld(inner, &outline.id())?;
                     let file = NewFile { audience, ..NewFile::new(path.to_owned(), name, stamp, outline) };
                     return inner.library.add(vec![file]).await;
                 }
@@ -323,9 +323,9 @@ impl Inner {
         }
     }
 
-    /// How long ago a file was written to; `None` where its time lies ahead.
-    fn age(&self, stamp: &FileStamp) -> Option<Duration> {
-        let age = self.clock.millis().checked_sub(stamp.mtime_ns / 1_000_000)?;
+    /// How long ago a time was, in nanoseconds since 1970; `None` where it lies ahead.
+    fn age(&self, at_ns: i64) -> Option<Duration> {
+        let age = self.clock.millis().checked_sub(at_ns / 1_000_000)?;
         u64::try_from(age).ok().map(Duration::from_millis)
     }
 
@@ -352,6 +352,15 @@ impl Inner {
             refused.remove(path);
         }
     }
+}
+
+/// What was given to this peer alone is not passed on, whoever asks for it.
+fn refuse_withheld(inner: &Inner, id: &ContentId) -> Result<(), Failure> {
+    if !inner.library.is_withheld(id)? {
+        return Ok(());
+    }
+    let detail = "somebody gave this file to you alone, and only they can share it with others";
+    Err(Failure::new(ErrorCode::Unprocessable, detail))
 }
 
 fn hashing(path: &Path, size: u64) -> FileEvent {

@@ -5,7 +5,7 @@
 //! runs on threads that may wait for a disk.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::{self, Metadata},
     io,
     path::{Path, PathBuf},
@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use content::SafeName;
 use tokio::runtime::Handle;
 use walkdir::WalkDir;
 use wire::ErrorCode;
@@ -91,7 +92,13 @@ impl<'a> Pass<'a> {
                 }
                 self.check_unseen(&entries);
             }
-            Ok(metadata) => self.consider(path, &metadata),
+            Ok(metadata) => {
+                // Where a folder was, something else is now: what was in it is not to be had any more.
+                let entries = self.inner.library.beneath(path);
+                let below = entries.into_iter().filter(|entry| entry.path != path);
+                self.gone.extend(below.map(|entry| entry.path.clone()));
+                self.consider(path, &metadata);
+            }
             Err(error) => {
                 let entries = self.inner.library.beneath(path);
                 self.gone.extend(entries.into_iter().map(|entry| entry.path.clone()));
@@ -107,13 +114,16 @@ impl<'a> Pass<'a> {
     /// Withdraws what is not what it was, and leaves the rest for when it is silent.
     fn glance_at(&mut self, path: &Path) {
         let Some(entry) = self.inner.library.by_path(path) else { return };
-        if !is_still(&entry) {
+        if !stamp_at(path).is_some_and(|stamp| stamp.is_like(&entry.stamp)) {
             self.gone.push(path.to_owned());
         }
     }
 
     fn walk(&mut self, folder: &Path) {
-        let ours = |entry: &walkdir::DirEntry| entry.depth() > 0 && is_ours(entry.path());
+        let roots = &self.inner.roots;
+        let ours = |entry: &walkdir::DirEntry| {
+            (entry.depth() > 0 && is_ours(entry.path())) || roots.is_private(entry.path())
+        };
         for entry in WalkDir::new(folder).into_iter().filter_entry(|entry| !ours(entry)) {
             let read = entry.and_then(|entry| Ok((entry.metadata()?, entry)));
             match read {
@@ -135,9 +145,15 @@ impl<'a> Pass<'a> {
         let entry = self.inner.library.by_path(path);
         let stamp = FileStamp::of(metadata);
         let unchanged = metadata.is_file() && entry.as_ref().is_some_and(|entry| entry.stamp == stamp);
+        // Another name or mode, or other bytes under the old time: it stays, unread by anybody, until it is hashed.
+        let touched =
+            entry.clone().filter(|entry| metadata.is_file() && !unchanged && entry.stamp.is_like(&stamp));
         let name = match self.inner.roots.place(path) {
             Place::Shared(name) if metadata.is_file() => name,
             Place::Download if unchanged => return,
+            Place::Download if let Some(entry) = touched => {
+                return self.look_again(&entry, &entry.name, stamp);
+            }
             Place::Refused(detail) if metadata.is_file() => {
                 self.inner.refuse(path, &detail);
                 return self.gone.extend(entry.map(|entry| entry.path.clone()));
@@ -152,28 +168,32 @@ impl<'a> Pass<'a> {
             self.seen.insert(Arc::as_ptr(entry));
             return self.inner.forgive(path);
         }
+        if let Some(entry) = touched.filter(|entry| entry.name == name) {
+            return self.look_again(&entry, &name, stamp);
+        }
         if self.inner.library.is_excluded(path) {
             self.files -= 1;
             return;
         }
-        if let Some(twin) = self.inner.library.by_stamp(&stamp) {
+        let like = self.inner.library.like(&stamp);
+        for twin in &like {
+            // A rename moves the ctime too, and the file is the same all the same.
             let moved = fs::symlink_metadata(&twin.path).is_err_and(|error| is_gone(&error));
-            if moved || is_still(&twin) {
+            if moved || (twin.stamp == stamp && is_still(twin)) {
                 if moved {
                     self.gone.push(twin.path.clone());
                 }
-                self.known.push(NewFile::known(path.to_owned(), name, &twin));
+                self.known.push(NewFile::known(path.to_owned(), name, stamp, twin));
                 return;
             }
         }
-        if let Some(entry) = entry {
+        // A write is told for the name it was made by alone; other names of the same file have it too.
+        let before = entry.as_ref().map(|entry| self.inner.library.like(&entry.stamp)).unwrap_or_default();
+        for link in like.iter().chain(&before).filter(|link| link.path != path) {
+            self.inner.quiet.touch(&link.path, AFTER_MOVE);
+        }
+        if entry.is_some() {
             self.gone.push(path.to_owned());
-            // A write is told for the name it was made by alone; other names of the same file have it too.
-            for link in self.inner.library.all_with_stamp(&entry.stamp) {
-                if link.path != path {
-                    self.inner.quiet.touch(&link.path, AFTER_MOVE);
-                }
-            }
         }
         if let Some(wait) = self.still_fresh(&stamp) {
             return self.inner.quiet.touch(path, wait);
@@ -181,18 +201,35 @@ impl<'a> Pass<'a> {
         self.to_hash.push((path.to_owned(), stamp));
     }
 
+    /// Reads a file again of which only the ctime has moved. Nobody gets a byte of it before.
+    fn look_again(&mut self, entry: &Arc<SharedEntry>, name: &SafeName, stamp: FileStamp) {
+        self.seen.insert(Arc::as_ptr(entry));
+        if entry.stamp.ctime_ns == 0 {
+            // An earlier version kept no ctime: what it believed by the rest is believed once more.
+            self.known.push(NewFile::known(entry.path.clone(), name.clone(), stamp, entry));
+        } else {
+            self.to_hash.push((entry.path.clone(), stamp));
+        }
+    }
+
     /// How long a file that was written to just now should be left alone.
     fn still_fresh(&self, stamp: &FileStamp) -> Option<Duration> {
-        AFTER_WRITE.checked_sub(self.inner.age(stamp)?).filter(|wait| !wait.is_zero())
+        AFTER_WRITE.checked_sub(self.inner.age(stamp.mtime_ns)?).filter(|wait| !wait.is_zero())
     }
 
     /// Withdraws those of `entries` that no walk has met and that are not what they were, or lie in no folder of ours
     /// any more.
     fn check_unseen(&mut self, entries: &[Arc<SharedEntry>]) {
-        for entry in entries.iter().filter(|entry| !self.seen.contains(&Arc::as_ptr(entry))) {
+        let mut real = Folders::default();
+        for entry in entries {
+            if self.seen.contains(&Arc::as_ptr(entry)) {
+                continue;
+            }
             let ours = matches!(self.inner.roots.place(&entry.path), Place::Shared(_) | Place::Download);
-            if !ours || !is_still(entry) {
-                self.gone.push(entry.path.clone());
+            match stamp_at(&entry.path).filter(|_| ours && real.has(&entry.path)) {
+                Some(stamp) if stamp == entry.stamp => {}
+                Some(stamp) if stamp.is_like(&entry.stamp) => self.look_again(entry, &entry.name, stamp),
+                _ => self.gone.push(entry.path.clone()),
             }
         }
     }
@@ -316,8 +353,28 @@ pub(super) fn after(failure: &crate::Failure) -> Duration {
 
 /// Whether the file at an entry's path is the one that was hashed.
 pub(super) fn is_still(entry: &SharedEntry) -> bool {
-    fs::symlink_metadata(&entry.path)
-        .is_ok_and(|metadata| metadata.is_file() && FileStamp::of(&metadata) == entry.stamp)
+    stamp_at(&entry.path).is_some_and(|stamp| stamp == entry.stamp)
+}
+
+/// The stamp of the regular file at a path.
+fn stamp_at(path: &Path) -> Option<FileStamp> {
+    fs::symlink_metadata(path).ok().filter(Metadata::is_file).map(|metadata| FileStamp::of(&metadata))
+}
+
+/// Folders, and whether no link leads to them: what a link leads to is not in our folders, even if it was.
+#[derive(Default)]
+struct Folders(HashMap<PathBuf, bool>);
+
+impl Folders {
+    fn has(&mut self, path: &Path) -> bool {
+        let Some(folder) = path.parent() else { return false };
+        if let Some(real) = self.0.get(folder) {
+            return *real;
+        }
+        let real = folder.canonicalize().is_ok_and(|found| found == folder);
+        self.0.insert(folder.to_owned(), real);
+        real
+    }
 }
 
 fn is_gone(error: &io::Error) -> bool {

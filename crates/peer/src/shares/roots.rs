@@ -9,7 +9,7 @@ use std::{
 use content::{NameError, SafeName};
 use wire::ErrorCode;
 
-use crate::Failure;
+use crate::{Failure, place::Ground};
 
 /// What starts like this is ours, and not to be shared.
 const OURS: &[u8] = b".trueque";
@@ -20,6 +20,10 @@ pub(super) struct Roots {
     pub(super) shared: Vec<PathBuf>,
     /// Canonical.
     pub(super) downloads: PathBuf,
+    /// Canonical. The peer's own keys and memory: nothing in it is shared, wherever it lies.
+    pub(super) data: PathBuf,
+    /// The first shared folder.
+    pub(super) uploads: Ground,
 }
 
 /// What a path is to us.
@@ -37,16 +41,26 @@ pub(super) enum Place {
 
 impl Roots {
     /// Creates the folders that are missing.
-    pub(super) fn open(shared: &[PathBuf], downloads: &Path) -> Result<Self, Failure> {
-        let real = |path: &Path| {
-            fs::create_dir_all(path).and_then(|()| path.canonicalize()).map_err(|error| {
-                Failure::new(
-                    ErrorCode::Unprocessable,
-                    format!("the folder {} cannot be used: {error}", path.display()),
-                )
-            })
+    ///
+    /// # Errors
+    /// Where one cannot be used, or lies where it would be shared together with keys; the message names the setting.
+    pub(super) fn open(shared: &[PathBuf], downloads: &Path, data: &Path) -> Result<Self, Failure> {
+        let unusable = |setting: &str, path: &Path, why: &dyn std::fmt::Display| {
+            Failure::new(ErrorCode::Unprocessable, format!("{setting}: {}: {why}", path.display()))
         };
-        let all = shared.iter().map(|path| real(path)).collect::<Result<Vec<_>, _>>()?;
+        let real = |setting: &str, path: &Path| {
+            let made = fs::create_dir_all(path).and_then(|()| path.canonicalize());
+            made.map_err(|error| unusable(setting, path, &error))
+        };
+        let data = real("PEER_DATA_DIR", data)?;
+        let outside = |setting: &str, path: &Path| {
+            let real = real(setting, path)?;
+            match real.starts_with(&data) {
+                false => Ok(real),
+                true => Err(unusable(setting, path, &"lies in PEER_DATA_DIR, whose keys are never shared")),
+            }
+        };
+        let all = shared.iter().map(|path| outside("PEER_SHARE_DIR", path)).collect::<Result<Vec<_>, _>>()?;
         let mut shared: Vec<PathBuf> = Vec::with_capacity(all.len());
         for path in &all {
             // A folder within another is scanned with it; its files have their names from the outer one.
@@ -55,7 +69,15 @@ impl Roots {
                 shared.push(path.clone());
             }
         }
-        Ok(Self { shared, downloads: real(downloads)? })
+        if let Some(folder) = shared.iter().find(|folder| data.starts_with(folder)) {
+            tracing::warn!(
+                folder = %folder.display(), data = %data.display(),
+                "PEER_DATA_DIR lies in a shared folder (PEER_SHARE_DIR); nothing in it is shared"
+            );
+        }
+        let first = shared.first().ok_or_else(|| Failure::invalid("PEER_SHARE_DIR: names no folder"))?;
+        let uploads = Ground::new(first, &data);
+        Ok(Self { downloads: outside("PEER_DOWNLOAD_DIR", downloads)?, shared, data, uploads })
     }
 
     /// The folders to be watched.
@@ -72,7 +94,15 @@ impl Roots {
         self.shared.iter().find(|folder| path.starts_with(folder))
     }
 
+    /// Whether a path is the data folder's, or lies in it.
+    pub(super) fn is_private(&self, path: &Path) -> bool {
+        path.starts_with(&self.data)
+    }
+
     pub(super) fn place(&self, path: &Path) -> Place {
+        if self.is_private(path) {
+            return Place::Ignored;
+        }
         let Some(folder) = self.folder_of(path) else {
             let ours = path.starts_with(&self.downloads) && path != self.downloads;
             return if ours { Place::Download } else { Place::Ignored };
@@ -107,7 +137,17 @@ impl Roots {
             }
         }
         let shown = path.display();
+        let unprocessable = |why: &str| Err(Failure::new(ErrorCode::Unprocessable, format!("{shown} {why}")));
         match found {
+            Ok(real) if self.is_private(&real) => {
+                unprocessable("lies in this peer's own data folder (PEER_DATA_DIR), which is never shared")
+            }
+            Ok(real) if self.folder_of(&real).is_none() && self.data.starts_with(&real) => unprocessable(
+                "has this peer's own data folder (PEER_DATA_DIR) in it: share what is beside it",
+            ),
+            Ok(real) if self.shared.iter().any(|folder| folder != &real && folder.starts_with(&real)) => {
+                unprocessable("has a shared folder (PEER_SHARE_DIR) in it: share what is beside or in that")
+            }
             Ok(real) if self.folder_of(&real).is_some() => Ok(real),
             Ok(_) => Err(Failure::new(
                 ErrorCode::PermissionDenied,

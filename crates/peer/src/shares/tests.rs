@@ -36,6 +36,7 @@ impl Home {
         let settings = Settings {
             folders: vec![folder.path().join("share"), folder.path().join("more")],
             download_dir: folder.path().join("downloads"),
+            data_dir: folder.path().join("data"),
         };
         let shares = Shares::start(&settings, library.clone(), Clock::system(), &lifecycle).unwrap();
         let mut home = Self { folder, lifecycle, library, shares, events };
@@ -487,8 +488,11 @@ async fn folders_that_cannot_be_used_are_named() {
     fs::write(folder.path().join("file"), b"").unwrap();
     let store = Store::open(&folder.path().join("peer.sqlite")).unwrap();
     let library = Library::open(store, Clock::system()).await.unwrap();
-    let settings =
-        Settings { folders: vec![folder.path().join("file")], download_dir: folder.path().join("downloads") };
+    let settings = Settings {
+        folders: vec![folder.path().join("file")],
+        download_dir: folder.path().join("downloads"),
+        data_dir: folder.path().join("data"),
+    };
     let failure = Shares::start(&settings, library, Clock::system(), &Lifecycle::new()).unwrap_err();
     assert!(failure.detail.contains("file"), "{failure}");
 }

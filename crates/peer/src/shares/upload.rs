@@ -6,26 +6,22 @@
 
 use std::{
     fs::{self, File},
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use content::{ContentId, SafeName};
-use rustix::io::Errno;
 use wire::rest::Audience;
 
-use super::{Inner, Landing, blocking, hash::Cancel, pass, refusal};
+use super::{Inner, Landing, blocking, hash::Cancel, pass, refusal, refuse_withheld};
 use crate::{
     Failure,
     library::{NewFile, SharedEntry},
-    place::{By, bring, open_folder},
+    place::{Blocked, By, PlaceError},
 };
 
 /// What the temporary names of uploads start with.
 const TEMP: &str = ".trueque-upload-";
-/// Names that are tried.
-const NUMBERS: u32 = 10_000;
 
 pub(super) async fn adopt(
     inner: &Arc<Inner>,
@@ -54,7 +50,7 @@ pub(super) async fn adopt(
         return inner.library.by_path(&entry.path).ok_or_else(|| Failure::not_found("the file is gone"));
     }
 
-    let root = inner.roots.shared.first().cloned().ok_or_else(|| Failure::invalid("no shared folder"))?;
+    refuse_withheld(inner, &id)?;
     let moving = inner.clone();
     // The watcher sees the file at its place before the library has it; in flight, it is not hashed again.
     let (path, name, cancel) = blocking(move || {
@@ -63,8 +59,7 @@ pub(super) async fn adopt(
         let on_its_way = |path: &Path| {
             moving.in_flight.lock().insert(path.to_owned(), (stamp, cancel.clone()));
         };
-        let moved = place(&root, &temp, &name, on_its_way);
-        let (path, name) = moved.map_err(|error| Failure::storage(&error))?;
+        let (path, name) = place(&moving, &temp, &name, on_its_way)?;
         guard.0 = None;
         Ok((path, name, cancel))
     })
@@ -96,31 +91,26 @@ fn same(inner: &Inner, id: &ContentId, name: &SafeName) -> Option<Arc<SharedEntr
     (entry.content_id == *id && pass::is_still(&entry)).then_some(entry)
 }
 
-/// Moves `temp` to `name` beneath `root`, or to the next number that is free. `before` is told where, before it is there.
+/// Moves `temp` to `name` in the first shared folder, or to the next number that is free. `before` is told where,
+/// before it is there.
 fn place(
-    root: &Path,
+    inner: &Inner,
     temp: &Path,
     name: &SafeName,
     before: impl Fn(&Path),
-) -> io::Result<(PathBuf, SafeName)> {
-    let folder = open_folder(root, name.folder())?;
-    for number in 1..NUMBERS {
-        let name = if number == 1 { name.clone() } else { name.numbered(number) };
-        let path = root.join(name.as_str());
-        if path.symlink_metadata().is_ok() {
-            continue;
+) -> Result<(PathBuf, SafeName), PlaceError> {
+    let ground = &inner.roots.uploads;
+    let folder = ground.open(name.folder(), Blocked::Refuse)?;
+    let at = |name: &SafeName| ground.root().join(name.as_str());
+    let name = folder.place_telling(temp, name, By::Rename, |name| {
+        let path = at(name);
+        // What is there already is told to nobody as on its way.
+        if path.symlink_metadata().is_err() {
+            before(&path);
         }
-        before(&path);
-        match bring(temp, &folder, name.file_name(), By::Rename) {
-            Ok(()) => {
-                rustix::fs::fsync(&folder)?;
-                return Ok((path, name));
-            }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
+    })?;
+    folder.sync()?;
+    Ok((at(&name), name))
 }
 
 /// Removes the temporary file unless it has got its place.

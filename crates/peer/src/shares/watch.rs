@@ -40,11 +40,12 @@ struct Marks {
 }
 
 impl Watch {
-    pub(super) fn new(folders: Vec<PathBuf>, quiet: Arc<Quiet>) -> Self {
+    /// What happens in `private` is nobody's business.
+    pub(super) fn new(folders: Vec<PathBuf>, private: PathBuf, quiet: Arc<Quiet>) -> Self {
         let marks = Arc::new(Marks::default());
         let handler = {
             let (marks, roots) = (marks.clone(), folders.clone());
-            move |event| hear(event, &quiet, &marks, &roots)
+            move |event| hear(event, &quiet, &marks, &roots, &private)
         };
         let config = Config::default().with_follow_symlinks(false);
         let watcher = match RecommendedWatcher::new(handler, config) {
@@ -87,7 +88,13 @@ impl Watch {
     }
 }
 
-fn hear(event: notify::Result<notify::Event>, quiet: &Quiet, marks: &Marks, roots: &[PathBuf]) {
+fn hear(
+    event: notify::Result<notify::Event>,
+    quiet: &Quiet,
+    marks: &Marks,
+    roots: &[PathBuf],
+    private: &Path,
+) {
     let event = match event {
         Ok(event) => event,
         Err(error) => {
@@ -113,7 +120,7 @@ fn hear(event: notify::Result<notify::Event>, quiet: &Quiet, marks: &Marks, root
         marks.lost.store(true, Ordering::Relaxed);
         quiet.overflow();
     }
-    for path in event.paths.iter().filter(|path: &&PathBuf| !is_ours(Path::new(path))) {
+    for path in event.paths.iter().filter(|path| !is_ours(path) && !path.starts_with(private)) {
         quiet.touch(path, delay);
     }
 }

@@ -4,7 +4,8 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Append only.
-const MIGRATIONS: &[&str] = &[LIBRARY, super::downloads::DOWNLOADS];
+const MIGRATIONS: &[&str] =
+    &[LIBRARY, super::downloads::DOWNLOADS, super::offers::OFFERS, super::mail::MAIL, CARE];
 
 /// Brings the tables up to date.
 ///
@@ -91,4 +92,22 @@ CREATE TABLE announcements (
 ) STRICT;
 CREATE UNIQUE INDEX announcements_by_key ON announcements (content_id, name);
 CREATE INDEX announcements_removed ON announcements (revision) WHERE removed = 1;
+";
+
+/// What keeps files as they are and where they are meant to be.
+const CARE: &str = "
+-- Contents that somebody gave to this peer alone. Whatever folder they come to lie in, this peer does not share them.
+CREATE TABLE withheld (
+    content_id BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+INSERT INTO withheld SELECT DISTINCT content_id FROM downloads WHERE restricted = 1;
+
+-- When the file or what is said of it last changed: bytes that were changed and got their old time back show by it.
+-- 0 where it was not kept yet; the first look takes what it finds.
+ALTER TABLE shared_files ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
+
+-- A finished download's file as it was put in its place, to see later whether it is that file still.
+ALTER TABLE downloads ADD COLUMN mtime_ns INTEGER;
+ALTER TABLE downloads ADD COLUMN ctime_ns INTEGER;
+ALTER TABLE downloads ADD COLUMN inode INTEGER;
 ";
