@@ -1,6 +1,7 @@
 //! [`Network`]: a directory and the ground that its peers stand on.
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::Once,
     time::{Duration, Instant},
@@ -71,7 +72,12 @@ impl Network {
 
     /// A wire that ends with the network.
     pub async fn proxy(&self) -> Proxy {
-        let proxy = Proxy::start().await;
+        self.proxy_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// The same, at another address of this machine.
+    pub async fn proxy_at(&self, address: IpAddr) -> Proxy {
+        let proxy = Proxy::start(address).await;
         self.tools.lock().push(proxy.lifecycle());
         proxy
     }

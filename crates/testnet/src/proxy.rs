@@ -1,7 +1,7 @@
 //! [`Proxy`]: a wire with a knife, a tap and a counter.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -50,8 +50,8 @@ struct Wire {
 
 impl Proxy {
     /// Listens on a free port; aimed at nothing yet.
-    pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub async fn start(at: IpAddr) -> Self {
+        let listener = TcpListener::bind((at, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let wire = Arc::new(Wire {
             target: Mutex::new(None),
