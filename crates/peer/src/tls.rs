@@ -138,7 +138,9 @@ impl NetworkTls {
             .map_err(|e| bad(&e))?;
         client.resumption = Resumption::disabled();
         let client = |purpose: Purpose| {
-            Arc::new(ClientConfig { alpn_protocols: vec![purpose.alpn().to_vec()], ..client.clone() })
+            let mut client = client.clone();
+            client.alpn_protocols = vec![purpose.alpn().to_vec()];
+            Arc::new(client)
         };
 
         let earlier = self.present.load_full();

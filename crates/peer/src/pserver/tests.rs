@@ -243,10 +243,8 @@ async fn only_the_connection_that_was_asked_for_is_taken() {
     is_hung_up_on(says(&ben, Purpose::Reversal, token.as_bytes()).await).await;
 
     // And a purpose that nobody knows does not get through the handshake.
-    let unknown = rustls::ClientConfig {
-        alpn_protocols: vec![b"trueque-something".to_vec()],
-        ..(*ben.tls.present().unwrap().client(Purpose::Calls)).clone()
-    };
+    let mut unknown = (*ben.tls.present().unwrap().client(Purpose::Calls)).clone();
+    unknown.alpn_protocols = vec![b"trueque-something".to_vec()];
     let stream = TcpStream::connect(ana.door).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(unknown));
     let refused = timeout(PATIENCE, connector.connect(crate::tls::server_name(ana.id).unwrap(), stream));
