@@ -276,17 +276,17 @@ mod tests {
     use super::*;
 
     fn pages_of(size: u64) -> (ContentId, Vec<[u8; 32]>) {
-        let bytes: Vec<u8> = (0..size).map(|i| (i / 1000) as u8).collect();
+        let bytes: Vec<u8> = (0..size).map(|i| u8::try_from(i / 1000 % 251).unwrap()).collect();
         let layout = Layout::new(size).unwrap();
-        let values = (0..layout.count())
-            .map(|index| {
-                let range = layout.range(index);
-                let mut hasher = content::PieceHasher::new(layout, index);
-                hasher.update(&bytes[range.start as usize..range.end as usize]);
-                hasher.finish().unwrap()
-            })
-            .collect();
-        (ContentId::from_bytes(*blake3::hash(&bytes).as_bytes()), values)
+        let mut builder = content::OutlineBuilder::new(layout);
+        for index in 0..layout.count() {
+            let range = layout.range(index);
+            let mut hasher = content::PieceHasher::new(layout, index);
+            hasher.update(&bytes[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]);
+            builder.set(index, hasher.finish().unwrap());
+        }
+        let outline = builder.finish().unwrap();
+        (outline.id(), outline.values().to_vec())
     }
 
     fn page(size: u64, values: &[[u8; 32]]) -> proto::Description {
