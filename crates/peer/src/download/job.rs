@@ -309,6 +309,12 @@ impl<'a> Job<'a> {
                 .write(move |t| table::set_outline(t, seq, &name, size, restricted, &values))
                 .await?;
         }
+        // Before it is a file in any folder: from then on a scan may come upon it.
+        let id = self.entry.content_id;
+        match self.restricted {
+            true => self.engine.library.withhold(vec![id]).await?,
+            false => self.engine.library.release(&id).await?,
+        }
         if !self.restricted && self.engine.reshare {
             self.engine.parts.offer(self.part.clone());
             self.announce(self.part.pieces().held()).await;

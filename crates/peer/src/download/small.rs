@@ -288,12 +288,14 @@ async fn receive(
                     }
                 }
                 if together.len() == WRITE_TOGETHER {
-                    let (engine, files) = (engine.clone(), std::mem::take(&mut together));
-                    writing.spawn_blocking(move || write(&engine, files));
+                    fault = land(engine, std::mem::take(&mut together), &mut writing, &mut rest).await;
+                    if fault.is_some() {
+                        break;
+                    }
                 }
             }
-            let engine = engine.clone();
-            writing.spawn_blocking(move || write(&engine, together));
+            let last = land(engine, together, &mut writing, &mut rest).await;
+            fault = fault.or(last);
         }
     }
     while let Some(written) = writing.join_next().await {
@@ -311,6 +313,35 @@ async fn receive(
     }
     rest.extend(waiting.into_iter().flatten().map(|file| file.entry));
     (landed, rest, fault)
+}
+
+/// Has files written, once it is remembered which of them were given to this peer alone: from then on a scan may come
+/// upon them. Where that cannot be remembered, none is written.
+async fn land(
+    engine: &Arc<Engine>,
+    files: Vec<(Wanted, Bytes)>,
+    writing: &mut JoinSet<Written>,
+    rest: &mut Vec<Arc<Entry>>,
+) -> Option<Failure> {
+    let (restricted, open): (Vec<_>, Vec<_>) = files.iter().partition(|(file, _)| file.restricted);
+    let ids = |files: Vec<&(Wanted, Bytes)>| files.iter().map(|(file, _)| file.entry.content_id).collect();
+    let (restricted, open): (Vec<ContentId>, Vec<ContentId>) = (ids(restricted), ids(open));
+    let remembered = async {
+        if !restricted.is_empty() {
+            engine.library.withhold(restricted).await?;
+        }
+        for id in &open {
+            engine.library.release(id).await?;
+        }
+        Ok(())
+    };
+    if let Err(failure) = remembered.await {
+        rest.extend(files.into_iter().map(|(file, _)| file.entry));
+        return Some(failure);
+    }
+    let engine = engine.clone();
+    writing.spawn_blocking(move || write(&engine, files));
+    None
 }
 
 async fn report(engine: &Engine, target: &Target, wrong: &[Arc<Entry>]) {
