@@ -1,4 +1,5 @@
-//! The door for this machine: [`rest`], asked by programs and the page, and [`cli`], which asks it from a terminal.
+//! The door for this machine: [`rest`], asked by programs, by the [`page`] in a browser, and by [`cli`] in a terminal.
 
 pub mod cli;
+mod page;
 pub mod rest;

@@ -1,6 +1,7 @@
 //! pclient's REST: what a person, a page or a program asks of the peer on its own machine.
 
-use content::ContentId;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use content::{ContentId, PIECE_SIZE, PieceSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -234,6 +235,29 @@ pub enum DownloadState {
     Failed,
 }
 
+/// `GET /v1/downloads/{id}/pieces`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pieces {
+    /// Bytes in each piece but the last.
+    pub piece_size: u64,
+    /// 0 until the size is known.
+    pub count: u32,
+    pub held: u32,
+    /// A bit for each piece, in base64: piece 0 is the lowest bit of the first byte.
+    pub bitmap: String,
+}
+
+impl From<&PieceSet> for Pieces {
+    fn from(set: &PieceSet) -> Self {
+        let mut bytes = vec![0u8; set.count().div_ceil(8) as usize];
+        for piece in set.iter() {
+            bytes[piece as usize / 8] |= 1 << (piece % 8);
+        }
+        let bitmap = BASE64_STANDARD.encode(bytes);
+        Self { piece_size: PIECE_SIZE, count: set.count(), held: set.held(), bitmap }
+    }
+}
+
 /// The query of `GET /v1/downloads`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -244,6 +268,21 @@ pub struct DownloadsQuery {
     pub limit: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+/// `POST /v1/tickets`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketRequest {
+    pub content_id: ContentId,
+}
+
+/// What stands in the place of the token in the address of that one content: `/v1/content/{content_id}?ticket=…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    pub ticket: String,
+    /// Seconds.
+    pub expires_in: u64,
 }
 
 /// The data of an SSE event; its `event:` is the variant's name.
@@ -287,5 +326,22 @@ pub enum FileEvent {
 impl std::fmt::Debug for LoginRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LoginRequest").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_bits_lowest_first() {
+        let mut set = PieceSet::empty(10);
+        set.insert_range(0..3);
+        set.insert(9);
+        assert_eq!(Pieces::from(&set).bitmap, BASE64_STANDARD.encode([0b0000_0111, 0b0000_0010]));
+        let full = Pieces::from(&PieceSet::full(10));
+        assert_eq!(full.bitmap, BASE64_STANDARD.encode([0b1111_1111, 0b0000_0011]), "a full set too");
+        assert_eq!((full.count, full.held), (10, 10));
+        assert_eq!(Pieces::from(&PieceSet::empty(0)).bitmap, "");
     }
 }

@@ -26,6 +26,7 @@ use wire::http::Problem;
 const FILES: &[(&str, &[u8])] = &[
     ("/", include_bytes!("assets/index.html")),
     ("/app/icon.svg", include_bytes!("assets/icon.svg")),
+    ("/app/frame.js", include_bytes!("assets/frame.js")),
     ("/app/main.js", include_bytes!("assets/main.js")),
     ("/app/css/base.css", include_bytes!("assets/css/base.css")),
     ("/app/css/lists.css", include_bytes!("assets/css/lists.css")),

@@ -15,12 +15,13 @@ use content::ContentId;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use wire::{
     ErrorCode,
-    http::{Path, Problem},
+    http::{Path, Problem, Query},
 };
 
 use super::{
-    NoQuery, Pclient, disposition,
+    Pclient, disposition,
     range::{self, Wanted},
+    tickets::WithTicket,
 };
 
 /// How long finding the first holder may take.
@@ -31,7 +32,7 @@ pub(super) async fn show(
     State(pclient): State<Pclient>,
     method: Method,
     Path(id): Path<ContentId>,
-    _: NoQuery,
+    _: Query<WithTicket>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let etag = format!("\"{id}\"");

@@ -11,7 +11,7 @@ use wire::{
     http::{JsonBody, Path, Problem, Query, page},
     rest::{
         Page,
-        pclient::{BatchReply, BatchRequest, Download, DownloadRequest, DownloadsQuery, MAX_BATCH},
+        pclient::{BatchReply, BatchRequest, Download, DownloadRequest, DownloadsQuery, MAX_BATCH, Pieces},
     },
 };
 
@@ -69,6 +69,16 @@ pub(super) async fn show(
 ) -> Result<Json<Download>, Problem> {
     let download = pclient.downloads.get(&id);
     download.map(Json).ok_or_else(|| Problem::not_found("there is no such download"))
+}
+
+/// `GET /v1/downloads/{id}/pieces`: which of them are here.
+pub(super) async fn pieces(
+    State(pclient): State<Pclient>,
+    Path(id): Path<String>,
+    _: NoQuery,
+) -> Result<Json<Pieces>, Problem> {
+    let pieces = pclient.downloads.pieces(&id)?;
+    Ok(Json(Pieces::from(&pieces)))
 }
 
 /// `POST /v1/downloads/{id}/pause`.

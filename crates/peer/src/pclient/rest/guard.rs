@@ -5,7 +5,7 @@
 //! `Origin` must be our own, and the browser's own word on where a request comes from must not be another site. On any
 //! other address than loopback a token is needed besides, and settings without one are refused at start.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{
     extract::{Request, State},
@@ -16,6 +16,9 @@ use http::{HeaderMap, HeaderName, Uri, header};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use wire::{ErrorCode, http::Problem};
+
+use super::tickets::Tickets;
+use crate::pclient::page;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What tells nothing and changes nothing: a watchdog has no token.
@@ -32,9 +35,20 @@ pub struct Guard {
 }
 
 /// The middleware.
-pub async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    State((guard, tickets)): State<(Arc<Guard>, Tickets)>,
+    request: Request,
+    next: Next,
+) -> Response {
     match guard.admit(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
+        // The token is the last that is looked at: this request lacks nothing else, and may have a ticket in its place.
+        Err(problem)
+            if problem.code == ErrorCode::Unauthenticated
+                && tickets.open(request.method(), request.uri(), Instant::now()) =>
+        {
+            next.run(request).await
+        }
         Err(problem) => {
             metrics::counter!("trueque_pclient_refused_total", "code" => problem.code.as_str()).increment(1);
             problem.into_response()
@@ -55,6 +69,11 @@ impl Guard {
                 ErrorCode::Misdirected,
                 "pclient does not answer for this `Host`; PCLIENT_ALLOWED_HOSTS can add names",
             ));
+        }
+        // The page is the same for everybody, says nothing and does nothing by itself: a link from anywhere may lead
+        // to it, and it asks for the token.
+        if page::has(uri.path()) {
+            return Ok(());
         }
         if headers.get_all(header::ORIGIN).iter().any(|origin| !is_own_origin(origin.as_bytes(), host)) {
             return Err(stranger("its `Origin` is another site"));
@@ -176,6 +195,18 @@ mod tests {
         for site in ["cross-site", "same-site", "anything"] {
             assert_eq!(with("sec-fetch-site", site), Err(ErrorCode::PermissionDenied), "{site}");
         }
+    }
+
+    #[test]
+    fn the_page_is_there_for_everybody_under_a_name_of_this_machine() {
+        let token = Some("t0ken".to_owned().into());
+        let guard = Guard { loopback: true, allowed_hosts: vec![], token };
+        let from_a_link = [("host", "localhost:5000"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(admit(&guard, "/", &from_a_link), Ok(()));
+        assert_eq!(admit(&guard, "/app/main.js", &from_a_link), Ok(()));
+        assert_eq!(admit(&guard, "/v1/status", &from_a_link), Err(ErrorCode::PermissionDenied));
+        assert_eq!(admit(&guard, "/app/../v1/status", &from_a_link), Err(ErrorCode::PermissionDenied));
+        assert_eq!(admit(&guard, "/", &[("host", "evil.example")]), Err(ErrorCode::Misdirected));
     }
 
     #[test]

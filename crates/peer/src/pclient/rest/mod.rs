@@ -19,6 +19,7 @@ mod session;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod upload;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -34,7 +35,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::{PeerId, http::layers};
 
-use self::guard::Guard;
+use self::{guard::Guard, tickets::Tickets};
+use super::page;
 use crate::{
     directory_link::{DirectoryClient, Session, announce::Held},
     download::Downloads,
@@ -87,6 +89,7 @@ type NoQuery = wire::http::Query<Nothing>;
 
 /// The whole API.
 pub fn router(pclient: Pclient, guard: Guard) -> Router {
+    let tickets = Tickets::default();
     let api = Router::new()
         .route("/v1/status", get(status::show))
         .route("/v1/login", post(session::login))
@@ -98,9 +101,11 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/v1/downloads", get(downloads::list).merge(post(downloads::start)))
         .route("/v1/downloads/batch", post(downloads::start_many).layer(DefaultBodyLimit::max(BATCH_LIMIT)))
         .route("/v1/downloads/{id}", get(downloads::show).merge(delete(downloads::cancel)))
+        .route("/v1/downloads/{id}/pieces", get(downloads::pieces))
         .route("/v1/downloads/{id}/pause", post(downloads::pause))
         .route("/v1/downloads/{id}/resume", post(downloads::resume))
         .route("/v1/content/{content_id}", get(content::show))
+        .route("/v1/tickets", post(tickets::issue).with_state(tickets.clone()))
         .route("/v1/peers", get(peers::list))
         .route("/v1/peers/{peer_id}", get(peers::show))
         .route("/v1/peers/{peer_id}/files", get(peers::files))
@@ -109,7 +114,8 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .with_state(pclient)
-        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
+        .merge(page::routes())
+        .layer(middleware::from_fn_with_state((Arc::new(guard), tickets), guard::check));
     layers::wrap(api)
 }
 

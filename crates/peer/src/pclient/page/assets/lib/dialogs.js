@@ -2,20 +2,26 @@
 // closing.
 
 import { get } from './api.js';
-import { h } from './dom.js';
-import { act } from './notices.js';
+import { fill, h } from './dom.js';
+import { act, problemBlock } from './notices.js';
 
-/** Shows a form in a dialog. `work(form)` does what it asks; the dialog closes when that went well. */
+/**
+ * Shows a form in a dialog. `work(form)` does what it asks; the dialog closes when that went well, and else says why:
+ * a message in the corner could not be reached from inside it.
+ */
 export function ask({ title, body, label, bad = false, doing = '', work }) {
   const submit = h('button', { class: bad ? 'primary bad' : 'primary', type: 'submit' }, label);
   const cancel = h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel');
+  const failure = h('div', {});
   const form = h('form', {
     class: 'dialog-form',
     async onsubmit(event) {
       event.preventDefault();
-      if (await act(submit, doing, () => work(form))) dialog.close();
+      fill(failure);
+      const failed = (problem) => fill(failure, problemBlock(problem, { doing }));
+      if (await act(submit, doing, () => work(form), failed)) dialog.close();
     },
-  }, h('h2', { id: 'dialog-title' }, title), body, h('div', { class: 'dialog-buttons' }, cancel, submit));
+  }, h('h2', { id: 'dialog-title' }, title), body, failure, h('div', { class: 'dialog-buttons' }, cancel, submit));
   const dialog = h('dialog', { 'aria-labelledby': 'dialog-title', onclose: () => dialog.remove() }, form);
   document.body.append(dialog);
   dialog.showModal();

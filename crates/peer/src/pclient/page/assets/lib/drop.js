@@ -23,7 +23,7 @@ export function acceptDrops(take, failed) {
     if (!hasFiles(event)) return;
     event.preventDefault();
     // The list of items is emptied when this handler returns: entries are taken out before anything is awaited.
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
     try {
       take(await filesOf(entries));
     } catch (error) {

@@ -98,18 +98,20 @@ export async function copy(text, done) {
   }
 }
 
-/** Runs what a button asks for: the button waits, and a problem is told. Answers whether it went well. */
-export async function act(button, doing, work) {
-  button.disabled = true;
+/**
+ * Runs what a button asks for: the button waits, and a problem is told. Answers whether it went well. The button is not
+ * disabled meanwhile, for then the keyboard would lose its place.
+ */
+export async function act(button, doing, work, failed = (problem) => toastProblem(problem, doing)) {
+  if (button.hasAttribute('aria-busy')) return false;
   button.setAttribute('aria-busy', 'true');
   try {
     await work();
     return true;
   } catch (problem) {
-    toastProblem(problem, doing);
+    failed(problem);
     return false;
   } finally {
-    button.disabled = false;
     button.removeAttribute('aria-busy');
   }
 }

@@ -24,6 +24,12 @@ export function rename(address) {
   history.replaceState(history.state, '', address);
 }
 
+/** Shows another view in the place of this one: Back does not lead here again. */
+export function redirect(address) {
+  rename(address);
+  route.set(read());
+}
+
 function read() {
   const [segments, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
   const [view, ...path] = segments.split('/').map(decoded);

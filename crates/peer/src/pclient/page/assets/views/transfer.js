@@ -50,7 +50,7 @@ export function transferRow(first, signal) {
     mark(more, 'aria-label', `Details of ${name}`);
     const held = actions.contains(document.activeElement);
     fill(actions, actionsOf(item).map(([kind, label, work]) => {
-      const one = button(kind, `${label} ${name}`, () => work(one), { bare: true });
+      const one = button(kind, `${label} ${name}`, () => work(one), { bare: true, wide: kind === 'link' });
       one.dataset.action = label.toLowerCase();
       return one;
     }));
