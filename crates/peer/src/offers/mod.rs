@@ -67,7 +67,8 @@ const RECEIVED: Limits = Limits { open_of_one: MAX_OPEN_OF_ONE, open: MAX_OPEN, 
 const SENT: Limits = Limits { open_of_one: MAX_OPEN, open: MAX_OPEN, kept: MAX_OPEN + MAX_OVER };
 /// How long whoever sends waits to hear that it was delivered.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(5);
-/// Machines of one user that are told at once.
+/// Machines of one user that are told, and those of them at once.
+const MACHINES: usize = 32;
 const TOLD_AT_ONCE: usize = 8;
 /// Changes that a slow listener may lag behind.
 const EVENTS: usize = 1024;
@@ -277,7 +278,7 @@ impl Offers {
     /// A page of offers, the newest first, after the one named.
     ///
     /// # Errors
-    /// Where the store cannot be read.
+    /// `invalid_argument` for what is no id; where the store cannot be read.
     pub fn page(
         &self,
         direction: OfferDirection,
@@ -285,7 +286,8 @@ impl Offers {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Offer>, Failure> {
-        let before = after.and_then(seq_of);
+        let foreign = || Failure::invalid("`cursor` is not one that an earlier page gave");
+        let before = after.map(|id| seq_of(id).ok_or_else(foreign)).transpose()?;
         let rows = self.parts().store.read(|c| table::page(c, direction, state, before, limit))?;
         Ok(rows.iter().map(|row| self.view(row)).collect())
     }
@@ -329,8 +331,8 @@ impl Offers {
     /// Tells those of the machines that are online.
     async fn attempt(&self, row: OfferRow, machines: &[PeerItem]) -> Result<Told, Failure> {
         let (links, offer) = (&self.parts().links, &message_of(&row));
-        let online: Vec<Target> =
-            machines.iter().filter(|machine| machine.online).map(|machine| Target::from(machine)).collect();
+        let online = machines.iter().filter(|machine| machine.online).take(MACHINES);
+        let online: Vec<Target> = online.map(|machine| Target::from(machine)).collect();
         let telling = online
             .into_iter()
             .map(|target| async move { (target.peer_id, deliver(links, offer, &target).await) });
@@ -374,10 +376,12 @@ impl Offers {
         let id = download.id.clone();
         let accepted = OfferRow { state: OfferState::Accepted, download_id: Some(id), ..row.clone() };
         let accepted = self.advance(&row, accepted).await?;
-        if created {
-            self.expect_size(&accepted).await;
+        if !created {
+            return Ok(accepted);
         }
-        Ok(accepted)
+        self.expect_size(&accepted).await;
+        // What is known of its size already may have ended it.
+        Ok(self.parts().store.read(|c| table::get(c, accepted.seq))?.unwrap_or(accepted))
     }
 
     /// Moves an offer on, durably, and tells it. If somebody else has moved it meanwhile, theirs is the answer.

@@ -150,8 +150,8 @@ pub struct SendArgs {
     /// Files or folders. What lies outside the shared folders is copied there.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Who is to get them.
-    #[arg(long, required = true, value_name = "USER", num_args = 1.., value_delimiter = ',')]
+    /// Who is to get them; several, comma separated, or given again.
+    #[arg(long, required = true, value_name = "USER", value_delimiter = ',')]
     pub to: Vec<Username>,
     #[command(flatten)]
     pub common: Common,

@@ -121,12 +121,12 @@ async fn shared(
 /// The file as this peer shares it: known by its path, else by its bytes.
 async fn find_shared(api: &Api, path: &Path, screen: &Screen) -> Result<Option<SharedFile>, Stop> {
     let name = path.file_name().and_then(|name| name.to_str());
-    if let Some(name) = name.filter(|_| api.is_here()) {
-        let query = FilesQuery { q: Some(name.to_owned()), ..FilesQuery::default() };
-        let found: Vec<SharedFile> = api.all("/v1/files", &query, usize::MAX).await?;
-        if let Some(file) = found.into_iter().find(|file| Path::new(&file.path) == path) {
-            return Ok(Some(file));
-        }
+    if let Some(name) = name.filter(|_| api.is_here())
+        && is_shared(api, path, name).await?
+        // Shared anew as it is: if it has changed a moment ago, pclient looks at it now.
+        && let Some(Outcome::File(file)) = in_place(api, path, None).await?
+    {
+        return api.get(&format!("/v1/files/{}", file.content_id), &()).await.map(Some);
     }
     let failed = |error: io::Error| Stop::failed(format!("{}: {error}", path.display()));
     let bar = screen.bar(path.metadata().map_err(failed)?.len(), name.unwrap_or_default());
@@ -139,6 +139,13 @@ async fn find_shared(api: &Api, path: &Path, screen: &Screen) -> Result<Option<S
         Err(stop) if stop.code == Some(ErrorCode::NotFound) => Ok(None),
         Err(stop) => Err(stop),
     }
+}
+
+/// Whether this very file is shared.
+async fn is_shared(api: &Api, path: &Path, name: &str) -> Result<bool, Stop> {
+    let query = FilesQuery { q: Some(name.to_owned()), ..FilesQuery::default() };
+    let found: Vec<SharedFile> = api.all("/v1/files", &query, usize::MAX).await?;
+    Ok(found.iter().any(|file| Path::new(&file.path) == path))
 }
 
 /// Puts the receivers to those who may have the file.
