@@ -27,9 +27,11 @@ use crate::{
     events::Events,
     identity::Identity,
     library::Library,
-    link::{Links, Reversals},
+    mail::{self, Mail},
+    link::{Links, PathChange, Reversals},
+    offers::{self, Offers},
     pclient::rest::{self, About, Pclient, guard::Guard},
-    pserver::Pserver,
+    pserver::{DialBacks, OnDialMe, Pserver, RelayDoor},
     relay::{Broker, Relay, RelayParts, broker::BrokerParts},
     service::{self, Service},
     shares::{self, Shares},
@@ -98,8 +100,11 @@ impl App {
         let library = Library::open(store.clone(), clock.clone()).await?;
         let download_dir = absolute(&settings.download_dir)
             .with_context(|| format!("PEER_DOWNLOAD_DIR: {}", settings.download_dir.display()))?;
-        let folders =
-            shares::Settings { folders: settings.share_dirs.clone(), download_dir: download_dir.clone() };
+        let folders = shares::Settings {
+            folders: settings.share_dirs.clone(),
+            download_dir: download_dir.clone(),
+            data_dir: settings.data_dir.clone(),
+        };
         let shares = Shares::start(&folders, library.clone(), clock.clone(), lifecycle)?;
 
         // The way to the directory.
@@ -122,14 +127,12 @@ impl App {
 
         // The relay, where there is a broker.
         let broker_parts =
-            BrokerParts { own_id, setting: settings.amqp.clone(), link: session.watch(), clock };
+            BrokerParts { own_id, setting: settings.amqp.clone(), link: session.watch(), clock: clock.clone() };
         let (broker, deliveries) = Broker::start(broker_parts, lifecycle);
-        let relay = Relay::start(RelayParts {
-            identity: identity.clone(),
-            broker,
-            deliveries,
-            directory: directory.clone(),
-        });
+        let relay_parts =
+            RelayParts { identity: identity.clone(), broker, deliveries, directory: directory.clone() };
+        let (relay, inbox) = Relay::start(relay_parts, lifecycle)?;
+        let mail = Mail::start(relay.clone(), store.clone(), clock.clone(), inbox.mailbox, lifecycle);
 
         // Files in and out.
         let reversals = Reversals::new(advertise.clone());
@@ -149,15 +152,40 @@ impl App {
                 directory: directory.clone(),
                 library: library.clone(),
                 parts,
-                store,
+                store: store.clone(),
                 download_limit: Throttle::new(settings.download_limit.0),
                 download_dir,
+                data_dir: settings.data_dir.clone(),
                 reshare: settings.reshare,
                 own_id,
+                mail: Some(mail),
             },
             lifecycle,
         )
         .await?;
+        mail::start_holder(
+            relay.clone(),
+            service.clone(),
+            store.clone(),
+            clock.clone(),
+            inbox.wants,
+            lifecycle,
+        );
+        let offers = Offers::start(
+            offers::Parameters {
+                store,
+                clock,
+                library: library.clone(),
+                directory: directory.clone(),
+                session: session.clone(),
+                links: links.clone(),
+                downloads: downloads.clone(),
+                own_id,
+                accept_from: settings.accept_offers_from.clone(),
+            },
+            lifecycle,
+        );
+        service.set_offers(offers.clone());
 
         let core = Pclient {
             directory,
@@ -166,6 +194,7 @@ impl App {
             library,
             shares,
             downloads,
+            offers,
             sent: service.sent().clone(),
             links,
             events: Events::default(),
@@ -177,7 +206,13 @@ impl App {
         follow_session(&core, service.clone(), lifecycle);
 
         // The doors, when everything behind them stands.
-        let pserver = Pserver::new(service, tls, reversals, lifecycle)?;
+        let pserver = Pserver::new(service.clone(), tls, reversals, lifecycle)?;
+        let dial_backs = DialBacks::new(pserver.clone(), core.directory.clone());
+        let on_dial_me: OnDialMe = Arc::new(move |asker, asked| {
+            let dial_backs = dial_backs.clone();
+            Box::pin(async move { dial_backs.dial(asker.peer_id, &asked.endpoints, &asked.token).await })
+        });
+        RelayDoor::open(relay, inbox.live, service, on_dial_me, lifecycle);
         if let Some(listener) = doors.pserver {
             lifecycle.spawn_vital("pserver", logged(pserver.listen(listener)));
         }
@@ -199,6 +234,9 @@ impl App {
 fn tell_events(core: &Pclient, lifecycle: &Lifecycle) {
     core.events.forward(lifecycle, core.downloads.subscribe(), |event| event);
     core.events.forward(lifecycle, core.library.subscribe(), Event::File);
+    core.events.forward(lifecycle, core.offers.subscribe(), |offer| Event::Offer(Box::new(offer)));
+    let peer_of = |PathChange { peer_id, path }| Event::Peer { peer_id, path };
+    core.events.forward(lifecycle, core.links.subscribe(), peer_of);
 }
 
 /// The service learns whose peer this is, and listeners how it stands, whenever the session changes.

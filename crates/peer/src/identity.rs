@@ -26,6 +26,7 @@ const MAX_KEY_FILE: u64 = 16 << 10;
 pub struct Identity {
     key: KeyPair,
     peer_id: PeerId,
+    sealing_private: Zeroizing<[u8; 32]>,
     sealing_public: [u8; 32],
 }
 
@@ -52,9 +53,9 @@ impl Identity {
         let key = KeyPair::from_pem(pem).with_context(named)?;
         ensure!(key.is_compatible(&PKCS_ED25519), "{} does not hold an Ed25519 key", named());
 
-        let sealing_public = sealing_key(&data_dir.join("sealing.key"))?;
+        let (sealing_private, sealing_public) = sealing_key(&data_dir.join("sealing.key"))?;
         let peer_id = peer_id_of(&key.subject_public_key_info());
-        Ok(Self { key, peer_id, sealing_public })
+        Ok(Self { key, peer_id, sealing_private, sealing_public })
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -64,6 +65,11 @@ impl Identity {
     /// The public half of the sealing key, 64 hex digits.
     pub fn sealing_public_hex(&self) -> String {
         hex::encode(self.sealing_public)
+    }
+
+    /// The private half, for what seals and opens.
+    pub(crate) fn sealing_private(&self) -> &Zeroizing<[u8; 32]> {
+        &self.sealing_private
     }
 
     /// A certificate signing request for the identity key.
@@ -96,8 +102,8 @@ pub fn peer_id_of(spki_der: &[u8]) -> PeerId {
     PeerId::from_bytes(first)
 }
 
-/// The public half of the X25519 key at `path`, which is made where it is missing.
-fn sealing_key(path: &Path) -> anyhow::Result<[u8; 32]> {
+/// Both halves of the X25519 key at `path`, which is made where it is missing.
+fn sealing_key(path: &Path) -> anyhow::Result<(Zeroizing<[u8; 32]>, [u8; 32])> {
     let named = || format!("the key file {}", path.display());
     let private = match read_private(path).with_context(named)? {
         Some(private) => private,
@@ -109,7 +115,8 @@ fn sealing_key(path: &Path) -> anyhow::Result<[u8; 32]> {
     };
     let key = PrivateKey::from_private_key(&X25519, &private).ok().with_context(named)?;
     let public = key.compute_public_key().ok().with_context(named)?;
-    public.as_ref().try_into().with_context(named)
+    let private = private.as_slice().try_into().with_context(named)?;
+    Ok((Zeroizing::new(private), public.as_ref().try_into().with_context(named)?))
 }
 
 /// Makes a folder that only its owner may enter.

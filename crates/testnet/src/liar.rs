@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use blake3::hazmat::{Mode, merge_subtrees_non_root};
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, OutlineBuilder, PIECE_SIZE, PieceHasher};
 use daemon::Lifecycle;
@@ -39,8 +40,13 @@ pub enum Lie {
     WrongProof,
     /// More chaining values than the file has.
     LongProof,
-    /// A size that is not the file's.
+    /// A size that is not the one it announced.
     WrongSize,
+    /// Another size than the file's, to the directory and to everybody; what it proves and sends is true as far as it
+    /// fits that size.
+    Claims(u64),
+    /// The same, and too busy to send a byte.
+    ClaimsAndRests(u64),
     /// More bytes than were asked for.
     TooMuch,
     /// Fewer bytes than were asked for, and then all is said to be well.
@@ -76,7 +82,7 @@ impl Liar {
         let endpoint = listener.local_addr().unwrap().to_string();
         let member = Member::join(&network.url(), name, &[endpoint]).await;
         let core = Arc::new(Core { lie, id: ContentId::of(&bytes), bytes, asked: AtomicU64::new(0) });
-        let told = member.announce(&[(core.id, file, core.bytes.len() as u64)]).await;
+        let told = member.announce(&[(core.id, file, core.size())]).await;
         assert!(told.status.is_success(), "{told:?}");
 
         let files = FilesServer::new(Door(core.clone())).max_encoding_message_size(usize::MAX);
@@ -141,16 +147,24 @@ fn answer<T: Send + 'static>(items: impl Stream<Item = T> + Send + 'static) -> R
 }
 
 impl Core {
+    /// As it announces it.
+    fn size(&self) -> u64 {
+        match self.lie {
+            Lie::Claims(size) | Lie::ClaimsAndRests(size) => size,
+            _ => self.bytes.len() as u64,
+        }
+    }
+
     fn layout(&self) -> Layout {
-        Layout::new(self.bytes.len() as u64).unwrap()
+        Layout::new(self.size()).unwrap()
     }
 
     fn values(&self) -> Vec<[u8; 32]> {
-        let outline = outline_of(&self.bytes);
-        let mut values = outline.values().to_vec();
+        let mut values = outline_of(&self.bytes).values().to_vec();
         match self.lie {
             Lie::WrongProof => values[0][0] ^= 1,
             Lie::LongProof => values.push([7; 32]),
+            Lie::Claims(_) | Lie::ClaimsAndRests(_) => fit(&mut values, Outline::values_for(self.layout())),
             _ => {}
         }
         values
@@ -158,8 +172,9 @@ impl Core {
 
     /// The bytes as it tells them.
     fn told(&self, offset: usize, length: usize) -> Bytes {
-        let mut bytes = self.bytes[offset..offset + length].to_vec();
+        let mut bytes: Vec<u8> = self.bytes.iter().skip(offset).take(length).copied().collect();
         match self.lie {
+            Lie::Claims(_) => bytes.resize(length, 0),
             Lie::FlippedBit => {
                 let middle = bytes.len() / 2;
                 if let Some(byte) = bytes.get_mut(middle) {
@@ -181,6 +196,19 @@ impl Core {
             _ => Ok(()),
         }
     }
+}
+
+/// As many values as a proof for another size has. Neighbours merged in pairs still give the content id: such a proof
+/// is found out only by a piece.
+fn fit(values: &mut Vec<[u8; 32]>, count: usize) {
+    while values.len() > count && count > 0 {
+        let pairs = values.chunks(2).map(|pair| match pair {
+            [left, right] => merge_subtrees_non_root(left, right, Mode::Hash),
+            alone => alone[0],
+        });
+        *values = pairs.collect();
+    }
+    values.resize(count, [7; 32]);
 }
 
 fn outline_of(bytes: &[u8]) -> Outline {
@@ -222,7 +250,7 @@ impl proto::files_server::Files for Door {
         self.0.asked().await?;
         let core = &self.0;
         let first = request.get_ref().first_piece as usize;
-        let size = core.layout().size() + if core.lie == Lie::WrongSize { PIECE_SIZE } else { 0 };
+        let size = core.size() + if core.lie == Lie::WrongSize { PIECE_SIZE } else { 0 };
         let values = core.values();
         let values = values.get(first..).unwrap_or_default().concat();
         Ok(Response::new(proto::Description {
@@ -238,6 +266,9 @@ impl proto::files_server::Files for Door {
         request: Request<proto::FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
         self.0.asked().await?;
+        if matches!(self.0.lie, Lie::ClaimsAndRests(_)) {
+            return Err(wire::ErrorCode::RateLimited.to_status("later, perhaps"));
+        }
         if self.0.lie == Lie::Endless {
             let zeros = Bytes::from(vec![0; PORTION]);
             return Ok(answer(stream::repeat_with(move || proto::Chunk { data: zeros.clone() })));
@@ -261,7 +292,7 @@ impl proto::files_server::Files for Door {
             .zip(&request.get_ref().content_ids)
             .map(|(index, _)| proto::FileChunk {
                 index,
-                data: self.0.told(0, self.0.bytes.len()),
+                data: self.0.told(0, usize::try_from(self.0.size()).unwrap()),
                 error: String::new(),
                 restricted: false,
             })

@@ -22,7 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use url::Url;
 use wire::{
     PeerId,
-    rest::directory::{CatalogDelta, CatalogPut, Located, SessionReply},
+    rest::directory::{Broker, CatalogDelta, CatalogPut, Located, SessionReply},
 };
 
 use crate::{Api, Reply, api::install_crypto, read};
@@ -33,6 +33,8 @@ pub struct Member {
     pub ca_pem: String,
     pub certificate_pem: String,
     pub key_pem: String,
+    /// As whom to log in at the relay's broker.
+    pub broker: Option<Broker>,
     token: String,
     base: Url,
     http: Client,
@@ -67,6 +69,7 @@ impl Member {
             ca_pem: session.ca_pem,
             certificate_pem: session.certificate_pem,
             key_pem,
+            broker: session.broker,
             token: session.token,
             base: directory.clone(),
             http,

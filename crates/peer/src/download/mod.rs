@@ -71,6 +71,8 @@ pub struct Parameters {
     pub store: Store,
     pub download_limit: Throttle,
     pub download_dir: PathBuf,
+    /// Nothing is put there, even if it lies in the download folder.
+    pub data_dir: PathBuf,
     /// Whether finished files are shared.
     pub reshare: bool,
     pub own_id: PeerId,

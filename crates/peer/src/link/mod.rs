@@ -26,6 +26,7 @@ use content::ContentId;
 use daemon::Lifecycle;
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
 use wire::{
     PeerId, Username, proto,
     rest::{
@@ -51,6 +52,8 @@ pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 2;
 /// A peer that nobody talked to for so long is hung up on.
 const IDLE: Duration = Duration::from_secs(60);
+/// Changes that a slow listener may be behind.
+const EVENTS: usize = 256;
 
 /// Why a question to a peer has no good answer. Another way is tried only after the first two.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -212,6 +215,17 @@ impl Link {
             Way::Relay(link) => link.list().await,
         }
     }
+
+    /// Tells the peer's user of a file to fetch from us.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn offer(&self, offer: proto::OfferRequest) -> Result<proto::OfferReply, LinkError> {
+        match &self.way {
+            Way::Grpc(link) => link.offer(offer).await,
+            Way::Relay(link) => link.offer(offer).await,
+        }
+    }
 }
 
 fn messages<T: Send + 'static>(stream: tonic::Streaming<T>) -> Messages<T> {
@@ -230,6 +244,14 @@ struct Inner {
     reversals: Reversals,
     lifecycle: Lifecycle,
     peers: Mutex<HashMap<PeerId, Arc<Lines>>>,
+    changes: broadcast::Sender<PathChange>,
+}
+
+/// Another way leads to a peer from now on, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathChange {
+    pub peer_id: PeerId,
+    pub path: PeerPath,
 }
 
 /// The connections to one peer.
@@ -240,6 +262,8 @@ struct Lines {
     direct: [Slot; CONNECTIONS],
     reversed: [Slot; CONNECTIONS],
     used: Mutex<Option<Instant>>,
+    /// The way that was last told.
+    told: Mutex<Option<PeerPath>>,
 }
 
 #[derive(Default)]
@@ -275,7 +299,8 @@ impl Lines {
 impl Links {
     pub fn new(tls: NetworkTls, relay: Option<Relay>, reversals: Reversals, lifecycle: &Lifecycle) -> Self {
         let peers = Mutex::default();
-        let inner = Arc::new(Inner { tls, relay, reversals, lifecycle: lifecycle.clone(), peers });
+        let changes = broadcast::Sender::new(EVENTS);
+        let inner = Arc::new(Inner { tls, relay, reversals, lifecycle: lifecycle.clone(), peers, changes });
         let (links, soft) = (Self { inner: inner.clone() }, lifecycle.soft());
         lifecycle.spawn("hang up on idle peers", async move {
             while soft.run_until_cancelled(tokio::time::sleep(IDLE / 2)).await.is_some() {
@@ -296,9 +321,15 @@ impl Links {
     pub async fn get(&self, target: &Target, lane: usize) -> Result<Link, LinkError> {
         let lines = self.lines(target.peer_id);
         *lines.used.lock() = Some(Instant::now());
+        let link = self.choose(target, &lines, lane).await;
+        self.tell(target, &lines);
+        link
+    }
+
+    async fn choose(&self, target: &Target, lines: &Lines, lane: usize) -> Result<Link, LinkError> {
         let mut last = LinkError::Unreachable("it did not answer a moment ago".to_owned());
         loop {
-            let standing = self.standing(target, &lines, lane);
+            let standing = self.standing(target, lines, lane);
             let choice = lines.ladder.lock().choose(standing, Instant::now());
             for rung in choice.probes {
                 self.probe(target, lane, rung);
@@ -306,13 +337,13 @@ impl Links {
             match choice.step {
                 Step::Wait => return Err(last),
                 Step::Use(rung) => {
-                    if let Some(link) = self.open(target, &lines, rung, lane) {
+                    if let Some(link) = self.open(target, lines, rung, lane) {
                         return Ok(link);
                     }
                 }
-                Step::Try(rung) => match self.connect(target, &lines, rung, lane).await {
+                Step::Try(rung) => match self.connect(target, lines, rung, lane).await {
                     Ok(()) => {
-                        if let Some(link) = self.open(target, &lines, rung, lane) {
+                        if let Some(link) = self.open(target, lines, rung, lane) {
                             return Ok(link);
                         }
                     }
@@ -328,10 +359,12 @@ impl Links {
     }
 
     /// Tells that there was no answer by this way, and hangs up.
-    pub fn failed(&self, peer: PeerId, rung: Rung) {
-        let lines = self.lines(peer);
-        lines.ladder.lock().fell_silent(rung, Instant::now(), rand::random());
+    pub fn failed(&self, target: &Target, rung: Rung) {
+        let lines = self.lines(target.peer_id);
         lines.slots(rung).iter().for_each(Slot::hang_up);
+        let standing = self.standing(target, &lines, 0);
+        lines.ladder.lock().fell_silent(rung, standing, Instant::now(), rand::random());
+        self.tell(target, &lines);
     }
 
     /// The peer was heard of again: its breakers let one attempt through.
@@ -345,10 +378,26 @@ impl Links {
             return PeerPath::Offline;
         }
         let known = self.inner.peers.lock().get(&target.peer_id).cloned();
-        let lines = known.unwrap_or_default();
-        let standing = self.standing(target, &lines, 0);
+        self.likely(target, &known.unwrap_or_default())
+    }
+
+    /// Follows the ways to peers that are talked to.
+    pub fn subscribe(&self) -> broadcast::Receiver<PathChange> {
+        self.inner.changes.subscribe()
+    }
+
+    fn likely(&self, target: &Target, lines: &Lines) -> PeerPath {
+        let standing = self.standing(target, lines, 0);
         let likely = lines.ladder.lock().likely(standing, Instant::now());
         likely.map_or(PeerPath::Offline, PeerPath::from)
+    }
+
+    /// Tells those who listen where the way to the peer has changed.
+    fn tell(&self, target: &Target, lines: &Lines) {
+        let path = self.likely(target, lines);
+        if lines.told.lock().replace(path) != Some(path) {
+            let _nobody_listens = self.inner.changes.send(PathChange { peer_id: target.peer_id, path });
+        }
     }
 
     fn relay_for(&self, target: &Target) -> Option<&Relay> {

@@ -65,7 +65,7 @@ pub(crate) struct Received {
 
 /// The mailbox of this peer. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Mail {
+pub struct Mail {
     inner: Arc<Inner>,
 }
 

@@ -13,7 +13,8 @@
 mod asker;
 mod holder;
 
-pub(crate) use asker::{Inbox, Mail, Parcel, Received};
+pub use asker::Mail;
+pub(crate) use asker::{Inbox, Parcel, Received};
 pub(crate) use holder::start as start_holder;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! gRPC's side of every call: reads the question, asks the service, words the answer.
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use axum::{Router, middleware, routing::post};
 use content::ContentId;
@@ -12,21 +12,13 @@ use wire::{
     proto::{self, files_server::FilesServer},
 };
 
-use super::{deadline, fetch};
-use crate::{
-    Failure,
-    service::{MAX_FETCH_MANY, Service},
-    tls::Caller,
-};
+use super::{deadline, fetch, small::SmallFiles};
+use crate::{Failure, service::Service, tls::Caller};
 
 /// The largest question: 1,000 content ids.
 const MAX_QUESTION: usize = 64 << 10;
 /// Names in one look at the library.
-const LIST_PAGE: usize = 512;
-/// Small files read in one go on a blocking thread.
-const READ_TOGETHER: usize = 32;
-/// Bytes after which such a go ends early.
-const READ_TOGETHER_BYTES: usize = 1 << 20;
+pub(super) const LIST_PAGE: usize = 512;
 
 /// Every gRPC service of a peer, as one router.
 pub(super) fn router(service: Service, soft: CancellationToken) -> anyhow::Result<Router> {
@@ -103,18 +95,20 @@ impl proto::files_server::Files for Door {
     ) -> Result<Response<Self::FetchManyStream>, Status> {
         let caller = caller(&request)?;
         let ids = request.into_inner().content_ids;
-        if ids.len() > MAX_FETCH_MANY {
-            let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
-            return Err(ErrorCode::InvalidArgument.to_status(detail));
-        }
-        let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
-        let place = self.service.upload_place()?;
-        let reader = SmallFiles { service: self.service.clone(), caller, ids: ids.into(), next: 0 };
-        let files = futures::stream::unfold((reader, place), |(reader, place)| async move {
-            let (files, reader) = reader.read_some().await?;
-            Some((futures::stream::iter(files.into_iter().map(Ok)), (reader, place)))
+        let files = SmallFiles::open(&self.service, caller, &ids)?;
+        let files = futures::stream::unfold(files, |mut files| async move {
+            let some = files.read_some().await?;
+            Some((futures::stream::iter(some.into_iter().map(Ok)), files))
         });
         Ok(Response::new(Box::pin(files.flatten())))
+    }
+
+    async fn offer(
+        &self,
+        request: Request<proto::OfferRequest>,
+    ) -> Result<Response<proto::OfferReply>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(self.service.offer(&caller, request.get_ref()).await?))
     }
 
     async fn watch(
@@ -129,49 +123,6 @@ impl proto::files_server::Files for Door {
             Some((Ok(state), watching))
         });
         Ok(Response::new(Box::pin(states.take_until(self.soft.clone().cancelled_owned()))))
-    }
-}
-
-/// The files of one `FetchMany`, read some at a time.
-#[derive(Clone)]
-struct SmallFiles {
-    service: Service,
-    caller: Caller,
-    ids: Arc<[ContentId]>,
-    next: usize,
-}
-
-impl SmallFiles {
-    async fn read_some(self) -> Option<(Vec<proto::FileChunk>, Self)> {
-        if self.next >= self.ids.len() {
-            return None;
-        }
-        let service = self.service.clone();
-        let read = tokio::task::spawn_blocking(move || self.read_together()).await;
-        let (files, reader) =
-            read.inspect_err(|error| tracing::error!(%error, "reading small files failed")).ok()?;
-        let bytes: usize = files.iter().map(|file| file.data.len()).sum();
-        service.throttle(bytes as u64).await;
-        Some((files, reader))
-    }
-
-    fn read_together(mut self) -> (Vec<proto::FileChunk>, Self) {
-        let mut files = Vec::with_capacity(READ_TOGETHER);
-        let mut bytes = 0;
-        while self.next < self.ids.len() && files.len() < READ_TOGETHER && bytes < READ_TOGETHER_BYTES {
-            let index = u32::try_from(self.next).unwrap_or(u32::MAX);
-            let mut file = proto::FileChunk { index, ..Default::default() };
-            match self.service.read_small(&self.caller, self.ids[self.next]) {
-                Ok(read) => {
-                    bytes += read.bytes.len();
-                    (file.data, file.restricted) = (read.bytes, read.restricted);
-                }
-                Err(failure) => file.error = failure.code.to_string(),
-            }
-            files.push(file);
-            self.next += 1;
-        }
-        (files, self)
     }
 }
 

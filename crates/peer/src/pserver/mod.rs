@@ -8,12 +8,15 @@
 //! The listener also takes what others dial because *we* asked them to: such a connection says so in its handshake, and
 //! which question it answers in its first bytes. It becomes a way out, in `link`, and nothing is served on it.
 //!
-//! [`fetch`] answers the one call that carries gigabytes; [`grpc`] all others, by generated code.
+//! [`fetch`] answers the one call that carries gigabytes; [`grpc`] all others, by generated code. [`relay`] is the door
+//! for those who can neither dial nor be dialled, and answers the same.
 
 mod deadline;
 mod fetch;
 mod grpc;
+mod relay;
 mod reverse;
+mod small;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +37,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+pub use relay::{OnDialMe, RelayDoor};
 pub use reverse::DialBacks;
 
 use crate::{

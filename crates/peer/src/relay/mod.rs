@@ -2,20 +2,52 @@
 //!
 //! - [`message`]: what goes over the broker, without a word of AMQP.
 //! - [`broker`]: the connections to RabbitMQ and what is declared there; the only place that names its client.
+//! - [`seal`], [`answer`]: how a question and its answers are sealed; [`refused`]: why something is not taken.
+//! - [`ask`]: a question, sent and waited for; [`table`] brings answers to it, [`reorder`] puts them in order.
+//! - [`open`]: a question, received; [`book`] knows whose it is, [`seen`] whether it was asked before; [`sink`] takes the
+//!   answers. What to answer is `pserver`'s business.
+//! - [`leave`]: a question that waits for a peer that is off.
+//! - [`window`]: how much is asked for at once.
 //!
-//! The broker is not trusted: it carries what is sealed from peer to peer, and everything it hands over is checked.
+//! The broker is not trusted: it carries what is sealed from peer to peer, and everything it hands over is checked. It
+//! can lose messages and it sees who talks to whom, when and how much; it cannot read, change, invent or replay.
 
+pub(crate) mod answer;
+pub(crate) mod ask;
+mod book;
 pub mod broker;
+mod leave;
 pub mod message;
+pub(crate) mod open;
+mod refused;
+mod reorder;
+pub(crate) mod seal;
+mod seen;
+pub(crate) mod sink;
+mod table;
+pub(crate) mod window;
 
+pub(crate) use answer::Kind;
 pub use broker::Broker;
+pub(crate) use refused::Refused;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use anyhow::Context;
+use daemon::Lifecycle;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
 use wire::PeerId;
 
-use self::broker::{Deliveries, RelayState};
+use self::{
+    book::PeerBook,
+    broker::{Deliveries, RelayState},
+    message::Incoming,
+    seal::OwnKeys,
+    seen::Seen,
+    table::Table,
+    window::{Window, Windows},
+};
 use crate::{directory_link::DirectoryClient, identity::Identity};
 
 /// What the relay needs of the peer.
@@ -31,24 +63,72 @@ pub struct RelayParts {
 /// The relay of this peer. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Relay {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     broker: Broker,
+    keys: OwnKeys,
+    book: PeerBook,
+    table: Arc<Table>,
+    windows: Windows,
+    seen: Mutex<Seen>,
+    /// Answers that are being sent.
+    sending: Arc<Semaphore>,
+}
+
+/// What others ask, as it came: for whoever answers.
+#[derive(Debug)]
+pub struct Inbox {
+    pub live: mpsc::Receiver<Incoming>,
+    pub wants: mpsc::Receiver<Incoming>,
+    pub mailbox: mpsc::Receiver<Incoming>,
 }
 
 impl Relay {
-    pub fn start(parts: RelayParts) -> Self {
-        Self { broker: parts.broker }
+    /// Starts the part that asks; the inbox is for the part that answers.
+    ///
+    /// # Errors
+    /// Where the identity's sealing key cannot be used.
+    pub fn start(parts: RelayParts, lifecycle: &Lifecycle) -> anyhow::Result<(Self, Inbox)> {
+        let RelayParts { identity, broker, deliveries, directory } = parts;
+        let Deliveries { live, wants, answers, mailbox } = deliveries;
+        let (table, leftovers) = Table::new();
+        let bringing =
+            table::bring_answers(table.clone(), answers, leftovers, broker.state(), lifecycle.soft());
+        lifecycle.spawn("answers over the relay", bringing);
+        let lookup = move |peer| {
+            let directory = directory.clone();
+            Box::pin(async move { directory.peer(peer).await }) as _
+        };
+        let inner = Inner {
+            broker,
+            keys: OwnKeys::of(&identity).context("PEER_DATA_DIR: the sealing key")?,
+            book: PeerBook::new(Arc::new(lookup)),
+            table,
+            windows: Windows::default(),
+            seen: Mutex::default(),
+            sending: Arc::new(Semaphore::new(sink::MOST_SENDING)),
+        };
+        Ok((Self { inner: Arc::new(inner) }, Inbox { live, wants, mailbox }))
     }
 
     pub fn own_id(&self) -> PeerId {
-        self.broker.own_id()
+        self.inner.broker.own_id()
     }
 
     /// How it stands now, and every change.
     pub fn state(&self) -> watch::Receiver<RelayState> {
-        self.broker.state()
+        self.inner.broker.state()
     }
 
     pub fn is_on(&self) -> bool {
-        matches!(*self.broker.state().borrow(), RelayState::On { .. })
+        matches!(*self.inner.broker.state().borrow(), RelayState::On { .. })
+    }
+
+    /// How much may be under way from this peer.
+    pub(crate) fn window(&self, peer: PeerId) -> Window {
+        self.inner.windows.of(peer)
     }
 }

@@ -9,7 +9,10 @@ mod blocks;
 mod reading;
 mod receivers;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -26,6 +29,7 @@ use crate::{
     download::{Part, Parts},
     library::{Library, SharedEntry},
     meter::Meter,
+    offers::Offers,
     throttle::Throttle,
     tls::Caller,
 };
@@ -67,6 +71,7 @@ struct Inner {
     meter: Meter,
     receivers: Receivers,
     on_changed: OnChanged,
+    offers: OnceLock<Offers>,
 }
 
 /// Where the bytes of one content lie.
@@ -89,6 +94,7 @@ impl Service {
             meter: Meter::default(),
             receivers: Receivers::default(),
             on_changed,
+            offers: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -96,6 +102,11 @@ impl Service {
     /// Says whose peer this is; `None` while logged out.
     pub fn set_owner(&self, owner: Option<Username>) {
         self.inner.owner.store(owner.map(Arc::new));
+    }
+
+    /// Says who takes in what others offer. They come last: what they accept is downloaded.
+    pub fn set_offers(&self, offers: Offers) {
+        let _already_there = self.inner.offers.set(offers);
     }
 
     /// Bytes sent to other peers.
@@ -237,6 +248,21 @@ impl Service {
             Held::Part(part) => receivers::Pieces::Part(part.subscribe()),
         };
         Ok(self.inner.receivers.watch(id, caller.peer_id, pieces, place))
+    }
+
+    /// Takes in what the caller offers to whoever uses this peer.
+    ///
+    /// # Errors
+    /// As [`Offers::receive`].
+    pub async fn offer(
+        &self,
+        caller: &Caller,
+        offer: &proto::OfferRequest,
+    ) -> Result<proto::OfferReply, Failure> {
+        let offers = self.inner.offers.get();
+        let offers = offers.ok_or_else(|| Failure::unavailable("nobody takes offers here yet"))?;
+        let answer = offers.receive(caller, offer).await?;
+        Ok(proto::OfferReply { answer: answer.into() })
     }
 
     fn held(&self, caller: &Caller, id: ContentId) -> Result<Held, Failure> {

@@ -94,6 +94,7 @@ impl MustBe {
 /// Bytes on their way out. Dropping it ends the reading.
 pub struct Reading {
     open: Open,
+    start: u64,
     /// What has not been asked of the disk yet.
     left: Range<u64>,
     ahead: Option<JoinHandle<Result<Bytes, Failure>>>,
@@ -112,9 +113,17 @@ impl Reading {
         meter: Meter,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let mut reading = Self { open, left: range, ahead: None, blocks, throttle, meter, _place: place };
+        let start = range.start;
+        let mut reading = Self { open, start, left: range, ahead: None, blocks, throttle, meter, _place: place };
         reading.read_ahead();
         reading
+    }
+
+    /// Ends it after `bytes`, where it would not end before.
+    pub fn at_most(mut self, bytes: u64) -> Self {
+        // The first block is on its way already, and whole blocks are what is read.
+        self.left.end = self.left.end.min(self.start + bytes).max(self.left.start);
+        self
     }
 
     /// The next block, at most [`BLOCK`] bytes; `None` at the end.

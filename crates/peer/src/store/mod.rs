@@ -10,6 +10,8 @@
 //! SQLite may say is logged here, once, and told as internal.
 
 pub(crate) mod downloads;
+pub(crate) mod mail;
+pub(crate) mod offers;
 mod readers;
 pub mod schema;
 mod writer;

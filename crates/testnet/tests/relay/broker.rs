@@ -393,7 +393,15 @@ async fn what_waits_outlives_it(rabbit: &mut Rabbit, ana: &Station, going: Going
     println!("{going:?}: connected {:?} after it was back", started.elapsed());
     assert_ne!(before, after);
     let mut carla = Station::of(gone, AmqpSetting::At(rabbit.url().into()));
-    assert_eq!(take(&mut carla.inbox.wants, 1).await, ["want"]);
+    carla.on().await;
+    let w = tokio::time::timeout(8 * SECOND, take(&mut carla.inbox.wants, 1)).await;
+    if w.is_err() {
+        println!("{}", rabbit.ctl(&["list_queues", "name", "messages", "messages_ready", "messages_unacknowledged", "consumers", "state", "leader"]).await);
+        println!("{}", rabbit.ctl(&["list_consumers"]).await);
+        println!("{}", rabbit.ctl(&["list_connections", "name", "state","channels", "client_properties"]).await);
+        println!("{}", rabbit.log());
+        panic!();
+    }
     assert_eq!(take(&mut carla.inbox.mailbox, 1).await, ["mail"]);
     carla.stop().await;
 }
@@ -538,6 +546,7 @@ async fn a_cut_is_seen_at_once(proxy: &Proxy, ana: &Station) {
 }
 
 async fn a_silence_is_seen_in_time(proxy: &Proxy, ana: &mut Station, beto: &Station) {
+    assert_eq!(ana.send(anybody(), Route::Live, "?").await, Err(PublishError::NoQueue));
     // In hand, while the wire goes.
     beto.send(ana.id, Route::Want, "in hand").await.unwrap();
     let in_hand = next(&mut ana.inbox.wants).await;

@@ -52,11 +52,13 @@ impl Station {
     }
 
     pub(crate) async fn on_within(&self, limit: Duration) -> AnswerQueue {
-        until_within(limit, "it is connected", async || match self.state() {
-            RelayState::On { answers, .. } => Some(answers),
-            RelayState::Off { .. } | RelayState::Away { .. } => None,
-        })
-        .await
+        let mut state = self.broker.state();
+        let is_on = |state: &RelayState| matches!(state, RelayState::On { .. });
+        let seen = tokio::time::timeout(limit, state.wait_for(is_on)).await.map(|state| state.unwrap().clone());
+        match seen {
+            Ok(RelayState::On { answers, .. }) => answers,
+            _ => panic!("not connected within {limit:?}: {:?}", self.state()),
+        }
     }
 
     /// Waits until it is away; why it is.

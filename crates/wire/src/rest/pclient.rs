@@ -199,6 +199,9 @@ pub struct Download {
     pub eta_seconds: Option<u64>,
     pub sources: Vec<Source>,
     pub error: Option<DownloadError>,
+    /// What there is to say while it waits, such as who was asked through the relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Where the finished file lies on this machine.
     pub path: Option<String>,
 }
@@ -285,6 +288,80 @@ pub struct Ticket {
     pub expires_in: u64,
 }
 
+/// `POST /v1/offers`: to send a file to somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferRequest {
+    /// A file that this peer shares, at least with them.
+    pub content_id: ContentId,
+    pub to: Username,
+}
+
+/// `GET /v1/offers/{id}`: a file that somebody sends, ours to them or theirs to us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    pub id: String,
+    pub direction: OfferDirection,
+    pub from: OfferParty,
+    pub to: OfferParty,
+    pub content_id: ContentId,
+    pub name: String,
+    pub size: u64,
+    pub state: OfferState,
+    pub offered_at: Timestamp,
+    /// The download that began when it was accepted.
+    pub download_id: Option<String>,
+    /// Why it waits, or what ended it otherwise than by the user's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferParty {
+    /// Null as long as no machine of theirs has been told.
+    pub peer_id: Option<PeerId>,
+    pub username: Username,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferDirection {
+    /// Others offer it to us.
+    Received,
+    /// We offer it to others.
+    Sent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfferState {
+    /// Sent: no machine of theirs could be told yet.
+    Waiting,
+    /// Received: nobody has said anything to it yet.
+    Offered,
+    /// Sent: they see it.
+    Delivered,
+    Accepted,
+    Declined,
+    /// Seven days went by, or it is no longer to be had.
+    Expired,
+}
+
+/// The query of `GET /v1/offers`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OffersQuery {
+    /// Received ones where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<OfferDirection>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<OfferState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
 /// The data of an SSE event; its `event:` is the variant's name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -296,6 +373,8 @@ pub enum Event {
         id: String,
     },
     File(FileEvent),
+    /// An offer came, went out, or changed.
+    Offer(Box<Offer>),
     Peer {
         peer_id: PeerId,
         path: PeerPath,

@@ -9,6 +9,9 @@
 //! has the hash of its bytes as its `ETag`, and browsers ask whether it changed: a peer that was updated shows its new
 //! page at once.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use axum::{

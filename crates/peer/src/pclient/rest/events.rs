@@ -45,6 +45,7 @@ fn to_sse(id: Option<EventId>, event: &Event) -> SseEvent {
         Event::Download(_) => "download",
         Event::DownloadRemoved { .. } => "download_removed",
         Event::File(_) => "file",
+        Event::Offer(_) => "offer",
         Event::Peer { .. } => "peer",
         Event::Status(_) => "status",
     };

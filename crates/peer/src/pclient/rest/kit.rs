@@ -21,6 +21,7 @@ use crate::{
     library::Library,
     link::{Links, Reversals},
     meter::Meter,
+    offers::{self, Offers},
     relay::broker::RelayState,
     shares::{self, Shares},
     store::Store,
@@ -74,22 +75,42 @@ impl Peer {
         let store = Store::open(&dir.path().join("data/peer.db")).unwrap();
         let library = Library::open(store.clone(), clock.clone()).await.unwrap();
         let download_dir = dir.path().join("downloads");
-        let folders =
-            shares::Settings { folders: vec![dir.path().join("share")], download_dir: download_dir.clone() };
-        let shares = Shares::start(&folders, library.clone(), clock, &lifecycle).unwrap();
+        let data_dir = dir.path().join("data");
+        let folders = shares::Settings {
+            folders: vec![dir.path().join("share")],
+            download_dir: download_dir.clone(),
+            data_dir: data_dir.clone(),
+        };
+        let shares = Shares::start(&folders, library.clone(), clock.clone(), &lifecycle).unwrap();
         let links = Links::new(tls, None, Reversals::default(), &lifecycle);
         let parameters = download::Parameters {
             links: links.clone(),
             directory: client.clone(),
             library: library.clone(),
             parts: Parts::default(),
-            store,
+            store: store.clone(),
             download_limit: Throttle::new(0),
             download_dir,
+            data_dir,
             reshare: true,
             own_id: about.peer_id,
+            mail: None,
         };
         let downloads = Downloads::restore(parameters, &lifecycle).await.unwrap();
+        let offers = Offers::start(
+            offers::Parameters {
+                store,
+                clock,
+                library: library.clone(),
+                directory: client.clone(),
+                session: session.clone(),
+                links: links.clone(),
+                downloads: downloads.clone(),
+                own_id: about.peer_id,
+                accept_from: vec![],
+            },
+            &lifecycle,
+        );
         let (_, relay) = watch::channel(RelayState::Off { why: "no broker is set" });
         let pclient = Pclient {
             directory: client,
@@ -98,6 +119,7 @@ impl Peer {
             library,
             shares,
             downloads,
+            offers,
             sent: Meter::default(),
             links,
             events: Events::default(),

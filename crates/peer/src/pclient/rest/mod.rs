@@ -12,6 +12,7 @@ pub mod guard;
 mod health;
 #[cfg(test)]
 pub(crate) mod kit;
+mod offers;
 mod peers;
 mod range;
 mod search;
@@ -44,6 +45,7 @@ use crate::{
     library::Library,
     link::Links,
     meter::Meter,
+    offers::Offers,
     relay::broker::RelayState,
     shares::Shares,
 };
@@ -60,6 +62,7 @@ pub struct Pclient {
     pub library: Library,
     pub shares: Shares,
     pub downloads: Downloads,
+    pub offers: Offers,
     /// Bytes sent to other peers.
     pub sent: Meter,
     pub links: Links,
@@ -95,7 +98,7 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/v1/login", post(session::login))
         .route("/v1/logout", post(session::logout))
         .route("/v1/files", get(files::list).merge(post(files::share)))
-        .route("/v1/files/{content_id}", patch(files::change).merge(delete(files::unshare)))
+        .route("/v1/files/{content_id}", get(files::show).merge(patch(files::change)).merge(delete(files::unshare)))
         .route("/v1/files/{content_id}/holders", get(peers::holders))
         .route("/v1/search", get(search::search))
         .route("/v1/downloads", get(downloads::list).merge(post(downloads::start)))
@@ -106,6 +109,10 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/v1/downloads/{id}/resume", post(downloads::resume))
         .route("/v1/content/{content_id}", get(content::show))
         .route("/v1/tickets", post(tickets::issue).with_state(tickets.clone()))
+        .route("/v1/offers", get(offers::list).merge(post(offers::send)))
+        .route("/v1/offers/{id}", get(offers::show))
+        .route("/v1/offers/{id}/accept", post(offers::accept))
+        .route("/v1/offers/{id}/decline", post(offers::decline))
         .route("/v1/peers", get(peers::list))
         .route("/v1/peers/{peer_id}", get(peers::show))
         .route("/v1/peers/{peer_id}/files", get(peers::files))

@@ -257,6 +257,13 @@ async fn downloads() {
     let shown = peer.get(&uri).await.json();
     assert_eq!((&shown["content_id"], &shown["name"]), (&json!(id), &json!("x.txt")));
 
+    let pieces = peer.get(&format!("{uri}/pieces")).await.json();
+    assert_eq!(
+        pieces,
+        json!({"piece_size": 1 << 20, "count": 0, "held": 0, "bitmap": ""}),
+        "no size is known"
+    );
+
     let paused = peer.ask(Method::POST, &format!("{uri}/pause"), &[], Body::empty()).await;
     assert_eq!((paused.status, &paused.json()["state"]), (StatusCode::OK, &json!("paused")));
     assert_eq!(peer.get("/v1/downloads?state=paused").await.json()["items"].as_array().unwrap().len(), 1);
@@ -279,7 +286,39 @@ async fn downloads() {
 
     assert_eq!(peer.ask(Method::DELETE, &uri, &[], Body::empty()).await.status, StatusCode::NO_CONTENT);
     assert_eq!(peer.get(&uri).await.code().0, 404);
+    assert_eq!(peer.get(&format!("{uri}/pieces")).await.code().0, 404);
+
+    let here = peer.share("here", &"x".repeat((1 << 20) + 1)).await;
+    let done = peer.post("/v1/downloads", json!({"content_id": here})).await.json();
+    let pieces = peer.get(&format!("/v1/downloads/{}/pieces", done["id"].as_str().unwrap())).await.json();
+    assert_eq!(pieces, json!({"piece_size": 1 << 20, "count": 2, "held": 2, "bitmap": "Aw=="}));
     assert_eq!(peer.ask(Method::POST, &format!("{uri}/pause"), &[], Body::empty()).await.code().0, 404);
+    peer.lifecycle.finish().await;
+}
+
+#[tokio::test]
+async fn a_ticket_stands_in_the_place_of_the_token() {
+    let token = Some("t0ken".to_owned().into());
+    let peer = Peer::guarded(Guard { loopback: true, allowed_hosts: vec![], token }).await;
+    let authorized = [("authorization", "Bearer t0ken"), ("content-type", "application/json")];
+    let shared = peer.dir.path().join("share/a.txt");
+    std::fs::write(&shared, "0123456789").unwrap();
+    let body = json!({"path": shared}).to_string();
+    let shared = peer.ask(Method::POST, "/v1/files", &authorized, body).await.json();
+    let uri = format!("/v1/content/{}", shared["content_id"].as_str().unwrap());
+    let body = json!({"content_id": shared["content_id"]}).to_string();
+    assert_eq!(peer.ask(Method::POST, "/v1/tickets", &authorized[1..], body.clone()).await.code().0, 401);
+    let answer = peer.ask(Method::POST, "/v1/tickets", &authorized, body).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    let ticket = answer.json()["ticket"].as_str().unwrap().to_owned();
+
+    assert_eq!(peer.get(&uri).await.code().0, 401);
+    let with_ticket = format!("{uri}?ticket={ticket}");
+    let read = peer.ask(Method::GET, &with_ticket, &[("range", "bytes=2-3")], Body::empty()).await;
+    assert_eq!(read.text(), "23");
+    assert_eq!(peer.get(&format!("/v1/files?ticket={ticket}")).await.code().0, 401);
+    let elsewhere = format!("/v1/content/{}?ticket={ticket}", ContentId::of(b"other"));
+    assert_eq!(peer.get(&elsewhere).await.code().0, 401);
     peer.lifecycle.finish().await;
 }
 
@@ -399,6 +438,25 @@ async fn every_broken_request_gets_the_right_problem() {
         ("POST", "/v1/downloads/nothing/pause", "", 404),
         ("POST", "/v1/downloads/nothing/resume", "", 404),
         ("DELETE", "/v1/downloads/nothing", "", 404),
+        ("POST", "/v1/offers", "", 400),
+        ("POST", "/v1/offers", "{}", 400),
+        ("POST", "/v1/offers", &format!("{{\"content_id\":\"{id}\"}}"), 400),
+        ("POST", "/v1/offers", &format!("{{\"content_id\":\"{id}\",\"to\":\"Ben!\"}}"), 400),
+        ("POST", "/v1/offers", &format!("{{\"content_id\":\"{id}\",\"to\":\"ben\",\"widen\":true}}"), 400),
+        ("POST", "/v1/offers", &format!("{{\"content_id\":\"{id}\",\"to\":\"ben\"}}"), 401),
+        ("POST", "/v1/offers?to=ben", "{}", 400),
+        ("GET", "/v1/offers?direction=up", "", 400),
+        ("GET", "/v1/offers?state=running", "", 400),
+        ("GET", "/v1/offers?limit=201", "", 400),
+        ("GET", "/v1/offers?cursor=x", "", 400),
+        ("GET", "/v1/offers?from=ben", "", 400),
+        ("GET", "/v1/offers/nothing", "", 404),
+        ("GET", "/v1/offers/0000000000000001", "", 404),
+        ("POST", "/v1/offers/nothing/accept", "", 404),
+        ("POST", "/v1/offers/0000000000000001/decline", "", 404),
+        ("DELETE", "/v1/offers", "", 405),
+        ("GET", "/v1/files/xyz", "", 400),
+        ("GET", &format!("/v1/files/{id}"), "", 404),
         ("GET", "/v1/content/xyz", "", 400),
         ("GET", &format!("/v1/content/{}", id.to_string().to_uppercase()), "", 400),
         ("GET", "/v1/peers?limit=x", "", 400),

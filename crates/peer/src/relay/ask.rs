@@ -1,0 +1,338 @@
+//! A question over the relay, and its [`Answers`].
+//!
+//! A question names how many messages it takes as an answer. It fails as soon as it is known that nobody will answer:
+//! the broker says that the peer is not there, or the connection to the broker is gone. Nothing for ten seconds is
+//! silence. A peer that has new keys says so; then the directory is asked for them and the question once more.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::{Instant, timeout, timeout_at};
+use wire::{
+    ErrorCode,
+    proto::{self, question::Ask},
+};
+
+use super::{
+    Kind, Refused, Relay,
+    answer::{AnswerOpener, Answered, Opened},
+    broker::{Receipt, RelayState},
+    message::{Outgoing, PublishError, Route},
+    reorder::Reorder,
+    seal::{self, PeerKey, Routing},
+    table::{Arrived, Entry, answers_at},
+};
+use crate::{
+    Failure,
+    link::{LinkError, SILENCE_TIMEOUT, Target},
+};
+
+/// Messages that may come beside those asked for: the closing word, and copies.
+const SPARE: u32 = 4;
+
+/// A question and what its asker takes for an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub(crate) ask: Ask,
+    /// Answer messages.
+    pub(crate) credit: u32,
+    /// Bytes of one.
+    pub(crate) max_message: u32,
+    /// How long to wait for each.
+    pub(crate) patience: Duration,
+}
+
+/// One message of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Message(Bytes),
+    Bytes(Bytes),
+    /// The end of this answer, and there is more for whoever asks again.
+    More,
+}
+
+/// The answers to one question, in order. Dropping it ends the waiting.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    relay: Relay,
+    /// For asking once more.
+    again: Option<Box<(Target, PeerKey, Question)>>,
+    patience: Duration,
+    flight: Flight,
+    over: bool,
+}
+
+/// A question that was sent.
+#[derive(Debug)]
+struct Flight {
+    entry: Entry,
+    opener: AnswerOpener,
+    order: Reorder<(Opened, Option<Receipt>)>,
+    /// Of what was handed out last: it counts as taken when the caller comes back.
+    taken: Option<Receipt>,
+}
+
+impl Question {
+    pub(crate) fn new(ask: Ask) -> Self {
+        Self { ask, credit: 1, max_message: 1 << 20, patience: SILENCE_TIMEOUT }
+    }
+}
+
+impl Relay {
+    /// Sends a question.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreachable`] where the broker or the peer cannot be reached; [`LinkError::Answered`] with
+    /// `rate_limited` where this peer asks too much at once.
+    pub(crate) async fn ask(&self, target: &Target, question: Question) -> Result<Answers, LinkError> {
+        let listed = PeerKey::from_hex(&target.sealing_key).map_err(unreachable)?;
+        let key = self.inner.book.instead_of(target.peer_id, &listed).unwrap_or(listed);
+        let flight = self.launch(target, &key, &question).await?;
+        Ok(Answers {
+            relay: self.clone(),
+            patience: question.patience,
+            again: Some(Box::new((target.clone(), key, question))),
+            flight,
+            over: false,
+        })
+    }
+
+    /// Whether the peer is there, can open a seal and answers.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn ping(&self, target: &Target) -> Result<Duration, LinkError> {
+        let asked = Instant::now();
+        let mut answers = self.ask(target, Question::new(Ask::Ping(proto::Ping {}))).await?;
+        answers.message::<proto::Pong>().await?;
+        Ok(asked.elapsed())
+    }
+
+    /// Asks the peer to dial one of `endpoints` and to show the token there; answered when that connection stands.
+    ///
+    /// # Errors
+    /// See [`LinkError`].
+    pub async fn dial_me(
+        &self,
+        target: &Target,
+        endpoints: &[String],
+        token: Bytes,
+    ) -> Result<(), LinkError> {
+        let ask = Ask::DialMe(proto::DialMe { endpoints: endpoints.to_vec(), token });
+        let mut answers = self.ask(target, Question::new(ask)).await?;
+        match answers.next().await {
+            None => Ok(()),
+            Some(Ok(_)) => Err(unexpected()),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    async fn launch(&self, to: &Target, key: &PeerKey, question: &Question) -> Result<Flight, LinkError> {
+        let lost = || unreachable("the relay's connection was lost");
+        let state = self.state();
+        let queue = match &*state.borrow() {
+            RelayState::On { answers, blocked: None } => *answers,
+            RelayState::On { blocked: Some(why), .. } => {
+                return Err(publish_error(PublishError::Blocked(why.clone())));
+            }
+            RelayState::Away { why } => return Err(publish_error(PublishError::NotConnected(why.clone()))),
+            RelayState::Off { why } => {
+                return Err(publish_error(PublishError::NotConnected((*why).to_owned())));
+            }
+        };
+        let id = rand::random();
+        let routing = Routing {
+            from: self.own_id(),
+            to: to.peer_id,
+            route: Route::Live,
+            message_id: id,
+            answer_to: Some(queue),
+        };
+        let message = proto::Question {
+            credit: question.credit,
+            max_message: question.max_message,
+            patience_ms: u32::try_from(question.patience.as_millis()).unwrap_or(u32::MAX),
+            ask: Some(question.ask.clone()),
+        };
+        let (body, reply) = seal::seal(&self.inner.keys, key, &routing, &message).map_err(unreachable)?;
+
+        let most = question.credit.saturating_add(SPARE);
+        let entry = self.inner.table.wait(id, to.peer_id, queue, most as usize);
+        let entry = entry.ok_or_else(too_many)?;
+        // Whoever changed the state before this question was in the table did not see it.
+        if answers_at(&state.borrow()) != Some(queue) {
+            return Err(lost());
+        }
+        let outgoing = Outgoing {
+            to: to.peer_id,
+            route: Route::Live,
+            message_id: id,
+            correlation_id: None,
+            answer_to: Some(queue),
+            expires: Some(question.patience),
+            trace: None,
+            body,
+        };
+        match timeout(question.patience, self.inner.broker.publish(outgoing)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(publish_error(error)),
+            Err(_) => return Err(publish_error(PublishError::Silent)),
+        }
+        metrics::counter!("trueque_relay_questions_sent_total").increment(1);
+        let opener = AnswerOpener::new(reply, id);
+        Ok(Flight { entry, opener, order: Reorder::new(question.credit.saturating_add(1)), taken: None })
+    }
+}
+
+impl Answers {
+    /// The next message of the answer; `None` at its end.
+    ///
+    /// # Errors
+    /// What the peer said, or that it said nothing.
+    pub(crate) async fn next(&mut self) -> Option<Result<Part, LinkError>> {
+        if let Some(receipt) = self.flight.taken.take() {
+            receipt.done().await;
+        }
+        if self.over {
+            return None;
+        }
+        let answer = match self.due().await {
+            Ok((opened, receipt)) => {
+                self.flight.taken = receipt;
+                self.over = opened.last;
+                self.read(opened)
+            }
+            Err(error) => Some(Err(error)),
+        };
+        self.over |= matches!(answer, None | Some(Err(_)));
+        answer
+    }
+
+    /// The one message that the whole answer is.
+    ///
+    /// # Errors
+    /// As [`Self::next`]; `unavailable` where the answer is something else.
+    pub(crate) async fn message<T: Message + Default>(&mut self) -> Result<T, LinkError> {
+        match self.next().await {
+            Some(Ok(Part::Message(bytes))) => T::decode(bytes).map_err(|_| unexpected()),
+            Some(Err(error)) => Err(error),
+            Some(Ok(Part::Bytes(_) | Part::More)) | None => Err(unexpected()),
+        }
+    }
+
+    /// Shortens or lengthens the waiting for what comes next.
+    pub(crate) fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// Waits for the message whose turn it is.
+    async fn due(&mut self) -> Result<(Opened, Option<Receipt>), LinkError> {
+        let mut deadline = Instant::now() + self.patience;
+        loop {
+            if let Some(due) = self.flight.order.pop() {
+                return Ok(due);
+            }
+            let arrived = match timeout_at(deadline, self.flight.entry.next()).await {
+                Err(_) => return Err(LinkError::Silent),
+                Ok(None) => return Err(unreachable("the relay's connection was lost")),
+                Ok(Some(arrived)) => arrived,
+            };
+            let Arrived { body, receipt } = arrived;
+            let taken = match self.flight.opener.open(body) {
+                Ok(Answered::Sealed(opened)) => {
+                    // Answers prove that the key was right.
+                    self.again = None;
+                    self.keep(opened, receipt)
+                }
+                Ok(Answered::StaleKey) => match self.again.take() {
+                    Some(again) => {
+                        self.ask_again(*again).await?;
+                        deadline = Instant::now() + self.patience;
+                        Err((Refused::StaleKey, receipt))
+                    }
+                    None => Err((Refused::StaleKey, receipt)),
+                },
+                Err(refused) => Err((refused, receipt)),
+            };
+            match taken {
+                Ok(()) => deadline = Instant::now() + self.patience,
+                Err((refused, receipt)) => {
+                    refused.count();
+                    if let Some(receipt) = receipt {
+                        receipt.done().await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, opened: Opened, receipt: Option<Receipt>) -> Result<(), (Refused, Option<Receipt>)> {
+        let (number, last) = (opened.number, opened.last);
+        self.flight
+            .order
+            .push(number, last, (opened, receipt))
+            .map_err(|(refused, (_, receipt))| (refused, receipt))
+    }
+
+    /// The peer says that the key is not its own any more. Where the directory agrees, the question is asked once more.
+    async fn ask_again(&mut self, again: (Target, PeerKey, Question)) -> Result<(), LinkError> {
+        let (target, stale, question) = again;
+        let Some(key) = self.relay.inner.book.replaced(target.peer_id, &stale).await else {
+            return Ok(());
+        };
+        tracing::debug!(peer.id = %target.peer_id, "a peer has another sealing key than it had");
+        self.flight = self.relay.launch(&target, &key, &question).await?;
+        Ok(())
+    }
+
+    fn read(&self, opened: Opened) -> Option<Result<Part, LinkError>> {
+        match opened.kind {
+            Kind::Message => Some(Ok(Part::Message(opened.data))),
+            Kind::Bytes => Some(Ok(Part::Bytes(opened.data))),
+            Kind::More => Some(Ok(Part::More)),
+            Kind::End => None,
+            Kind::Refusal => Some(Err(match proto::Refusal::decode(opened.data) {
+                Ok(refusal) => {
+                    let code = refusal.code.parse().unwrap_or(ErrorCode::Internal);
+                    LinkError::Answered(Failure::new(code, refusal.detail))
+                }
+                Err(_) => unexpected(),
+            })),
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let early = self.order.take_rest().filter_map(|(_, receipt)| receipt);
+        self.entry.leave(early.chain(self.taken.take()));
+    }
+}
+
+pub(super) fn unreachable(why: impl std::fmt::Display) -> LinkError {
+    LinkError::Unreachable(why.to_string())
+}
+
+fn unexpected() -> LinkError {
+    LinkError::Answered(Failure::unavailable("the peer answered something that is not in the protocol"))
+}
+
+fn too_many() -> LinkError {
+    metrics::counter!("trueque_refusals_total", "reason" => "too many questions over the relay").increment(1);
+    LinkError::Answered(Failure::new(ErrorCode::RateLimited, "too many questions wait for the relay"))
+}
+
+/// None of it is an answer: another way may be tried.
+pub(super) fn publish_error(error: PublishError) -> LinkError {
+    let reason = match &error {
+        PublishError::NotConnected(_) => "not connected",
+        PublishError::NoQueue => "no queue",
+        PublishError::Full => "queue full",
+        PublishError::Blocked(_) => "broker blocked",
+        PublishError::Silent => "broker silent",
+        PublishError::Refused(_) => "broker refused",
+    };
+    metrics::counter!("trueque_relay_unsent_total", "reason" => reason).increment(1);
+    unreachable(error)
+}

@@ -1,0 +1,139 @@
+//! A question that came: opened, and known whose it is.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+use wire::proto::{self, question::Ask};
+
+use super::{
+    Refused, Relay,
+    answer::stale_key_hint,
+    broker::Receipt,
+    message::{Incoming, MessageId, Outgoing, Route},
+    seal::{Envelope, ReplyKey, Routing},
+    sink::AnswerSink,
+};
+use crate::{Failure, tls::Caller};
+
+/// The largest body of a question: 1,000 content ids, and the envelope.
+const MAX_BODY: usize = 64 << 10;
+/// The most that an asker may have for each message of the answer.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// The most answer messages to one question, whatever its asker takes.
+const MOST_CREDIT: u32 = 64;
+const HINT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A question whose seal held.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) caller: Caller,
+    pub(crate) request: MessageId,
+    /// Seals the answers, here or in another process that is given it.
+    pub(crate) reply: ReplyKey,
+    pub(crate) ask: Ask,
+    /// Answer messages that the asker takes.
+    pub(crate) credit: u32,
+    /// Bytes of one.
+    pub(crate) max_message: usize,
+    /// How long the asker waits for each.
+    pub(crate) patience: Duration,
+    /// Where the answers go.
+    back: Route,
+    /// Given when the answer is complete.
+    pub(crate) receipt: Receipt,
+}
+
+struct Opened {
+    caller: Caller,
+    question: proto::Question,
+    ask: Ask,
+    reply: ReplyKey,
+    back: Route,
+}
+
+impl Asked {
+    /// Takes the answers.
+    ///
+    /// # Errors
+    /// Where the key cannot be used, which does not happen.
+    pub(crate) fn sink(&self, relay: &Relay) -> Result<AnswerSink, Failure> {
+        AnswerSink::new(relay, self.caller.peer_id, self.back, self.request, &self.reply, self.patience)
+    }
+}
+
+impl Relay {
+    /// Opens a question. What is not taken is counted, and never answered, but for a hint to whoever may have used a
+    /// key that was ours.
+    pub(crate) async fn open(&self, message: Incoming) -> Option<Asked> {
+        let Incoming { from, route, message_id, answer_to, body, receipt, .. } = message;
+        let routing = Routing { from, to: self.own_id(), route, message_id, answer_to };
+        match self.try_open(&routing, body).await {
+            Ok(Opened { caller, question, ask, reply, back }) => Some(Asked {
+                caller,
+                request: message_id,
+                reply,
+                ask,
+                credit: question.credit.clamp(1, MOST_CREDIT),
+                max_message: question.max_message as usize,
+                patience: Duration::from_millis(question.patience_ms.into())
+                    .clamp(LEAST_PATIENCE, MOST_PATIENCE),
+                back,
+                receipt,
+            }),
+            Err(refused) => {
+                refused.count();
+                let reason = refused.reason();
+                tracing::debug!(peer.id = %from, reason, "a question over the relay is dropped");
+                match (route, refused) {
+                    // It has waited, and can wait until it is known whose it is.
+                    (Route::Want, Refused::NoDirectory) => receipt.refuse(true).await,
+                    _ => receipt.done().await,
+                }
+                None
+            }
+        }
+    }
+
+    async fn try_open(&self, routing: &Routing, body: Vec<u8>) -> Result<Opened, Refused> {
+        if body.len() > MAX_BODY {
+            return Err(Refused::Malformed);
+        }
+        let back = match (routing.route, routing.answer_to) {
+            (Route::Live, Some(queue)) => Route::Answer(queue),
+            (Route::Want, None) => Route::Mailbox,
+            _ => return Err(Refused::Misplaced),
+        };
+        let envelope = Envelope::read(body)?;
+        if envelope.receiver_key != self.inner.keys.name() {
+            self.hint(routing, back).await;
+            return Err(Refused::StaleKey);
+        }
+        let known = self.inner.book.sender(routing.from, envelope.sender_key).await?;
+        let (mut question, reply) = envelope.open(&self.inner.keys, &known.key, routing)?;
+        // A want may come twice, as when this process ended before it was stored; who stores them knows.
+        let is_copy = || !self.inner.seen.lock().is_new(routing.from, routing.message_id, Instant::now());
+        if routing.route == Route::Live && is_copy() {
+            return Err(Refused::Replayed);
+        }
+        let ask = question.ask.take().ok_or(Refused::Malformed)?;
+        Ok(Opened { caller: known.caller.clone(), question, ask, reply, back })
+    }
+
+    /// Tells an asker that has an old key of ours. It is not sealed, and the asker does no more than look again.
+    async fn hint(&self, to: &Routing, back: Route) {
+        let message = Outgoing {
+            to: to.from,
+            route: back,
+            message_id: rand::random(),
+            correlation_id: Some(to.message_id),
+            answer_to: None,
+            expires: Some(HINT_LIMIT),
+            trace: None,
+            body: stale_key_hint(self.inner.keys.name()),
+        };
+        if !matches!(timeout(HINT_LIMIT, self.inner.broker.publish(message)).await, Ok(Ok(()))) {
+            tracing::debug!(peer.id = %to.from, "a peer could not be told of the new sealing key");
+        }
+    }
+}
