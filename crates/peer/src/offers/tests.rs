@@ -137,7 +137,26 @@ async fn what_is_offered_is_seen_and_becomes_a_download() {
     assert_eq!(events.recv().await.unwrap().id, id);
     listed["to"]["peer_id"] = "[own]".into();
     listed["offered_at"] = "[time]".into();
-    insta::assert_json_snapshot!(listed, @"");
+    insta::assert_json_snapshot!(listed, @r#"
+    {
+      "content_id": "07428eda8c2b7c3a28320dfff994fc96b47564b10cac503af825a9f5cfb75d52",
+      "direction": "received",
+      "download_id": null,
+      "from": {
+        "peer_id": "09090909090909090909090909090909",
+        "username": "ben"
+      },
+      "id": "0000000000000001",
+      "name": "trip/beach.jpg",
+      "offered_at": "[time]",
+      "size": 14,
+      "state": "offered",
+      "to": {
+        "peer_id": "[own]",
+        "username": "ana"
+      }
+    }
+    "#);
     assert_eq!(peer.get(&format!("/v1/offers/{}", id.as_str().unwrap())).await.json()["state"], "offered");
 
     let accepted = peer.says(&id, "accept").await;
@@ -392,7 +411,27 @@ async fn sending_looks_at_the_file_and_at_its_receiver() {
     let offer_id = shown["id"].clone();
     shown["from"]["peer_id"] = "[own]".into();
     shown["offered_at"] = "[time]".into();
-    insta::assert_json_snapshot!(shown, @"");
+    insta::assert_json_snapshot!(shown, @r#"
+    {
+      "content_id": "5fbf08af2b116ab8f7f3c14b8ec01a46ce23d290e2ebc7a752d0982d54c054f2",
+      "direction": "sent",
+      "download_id": null,
+      "from": {
+        "peer_id": "[own]",
+        "username": "ana"
+      },
+      "id": "0000000000000001",
+      "name": "secret.txt",
+      "offered_at": "[time]",
+      "size": 6,
+      "state": "waiting",
+      "to": {
+        "peer_id": null,
+        "username": "ben"
+      },
+      "why": "ben is offline"
+    }
+    "#);
     let again = peer.sends(secret, "ben").await;
     assert_eq!((again.status, &again.json()["id"]), (StatusCode::OK, &offer_id), "it waits already");
     assert_eq!(peer.items("/v1/offers?direction=sent&state=waiting").await.len(), 1);

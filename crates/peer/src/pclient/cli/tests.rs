@@ -329,7 +329,11 @@ async fn offers_are_listed_and_answered() {
         running.peer.pclient.offers.receive(&caller, &offer).await.unwrap();
     }
     let ran = running.run(&["offers"]).await;
-    insta::assert_snapshot!(ran.out.trim_end(), @"");
+    insta::assert_snapshot!(ran.out.trim_end(), @r"
+    ID                STATE    FROM      SIZE  NAME
+    0000000000000002  offered  ben   3.00 MiB  trip/beach.jpg
+    0000000000000001  offered  ben   3.00 MiB  film.mp4
+    ");
     let ran = running.run(&["offers", "accept", "0000000000000001"]).await;
     assert_eq!((ran.exit, ran.out.as_str()), (None, "film.mp4: download 0000000000000001\n"), "{}", ran.err);
     let ran = running.run(&["offers", "decline", "0000000000000002", "--json"]).await;
