@@ -34,11 +34,23 @@ impl Failure {
         Self::new(ErrorCode::Internal, "something broke here; the log says what")
     }
 
-    /// What a disk said: full is an answer of its own, everything else is internal.
+    /// What a disk said: full is an answer of its own, what its user can mend is said, everything else is internal.
     pub fn storage(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
         match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 Self::new(ErrorCode::StorageFull, "the disk is full")
+            }
+            ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidFilename
+            | ErrorKind::FileTooLarge => {
+                tracing::warn!(error = %error, "a file could not be read or written");
+                Self::new(ErrorCode::Unprocessable, format!("the file cannot be read or written: {error}"))
             }
             _ => Self::internal(error),
         }

@@ -117,6 +117,11 @@ impl Entry {
         self.control.lock().seq
     }
 
+    /// As others name it; empty for a job that only serves readers.
+    pub(super) fn id(&self) -> String {
+        self.view.lock().id.clone()
+    }
+
     /// Whether a user chose the name.
     pub(super) fn is_named(&self) -> bool {
         self.control.lock().named

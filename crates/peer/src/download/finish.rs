@@ -6,6 +6,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use content::SafeName;
+use wire::ErrorCode;
 
 use super::{Part, engine::Engine, entry::Entry};
 use crate::{
@@ -37,7 +38,13 @@ pub(super) async fn finish(
         part_.sync().map_err(PlaceError::Io)?;
         ground.place(part_.path(), &wanted, By::Link, Blocked::Number)
     });
-    let (path, name) = placed.await.map_err(Failure::internal)??;
+    let (path, name) = placed.await.map_err(Failure::internal)?.map_err(|error| match error {
+        PlaceError::Io(_) if !part.path().exists() => {
+            let detail = "its part was taken out of the download folder; resumed, it is fetched again";
+            Failure::new(ErrorCode::Unprocessable, detail)
+        }
+        error => error.into(),
+    })?;
 
     let done = DownloadRow {
         seq,

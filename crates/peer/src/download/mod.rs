@@ -10,6 +10,8 @@
 //! Each download is one task that owns its plan; what others see of it is its [`Entry`]. A download that was asked
 //! for survives the process; one that only serves a reader goes with its last reader.
 
+mod claims;
+mod doubt;
 mod engine;
 mod entry;
 mod finish;
@@ -36,6 +38,7 @@ use content::{ContentId, Layout, PieceSet, SafeName};
 use daemon::Lifecycle;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tracing::Instrument;
 use wire::{
     ErrorCode, PeerId,
     rest::pclient::{Download, DownloadState, Event},
@@ -383,13 +386,16 @@ impl Downloads {
             return;
         }
         let (downloads, soft) = (self.clone(), self.lifecycle.soft());
-        self.lifecycle.spawn("download", async move {
+        // On every line that it logs, whatever is filtered.
+        let span = tracing::error_span!("download", download.id = entry.id(), content.id = %entry.content_id);
+        let running = async move {
             let over = Box::pin(job::run(&downloads.engine, &entry, soft)).await;
             if over {
                 downloads.forget_alive(&entry);
             }
             entry.ended();
-        });
+        };
+        self.lifecycle.spawn("download", running.instrument(span));
     }
 
     /// The content is no longer being fetched: a new request starts anew.

@@ -157,6 +157,11 @@ pub(crate) fn set_pieces(
         .map(|_| ())
 }
 
+/// What the part was known to hold is not there any more.
+pub(crate) fn forget_pieces(t: &Transaction<'_>, seq: u64) -> rusqlite::Result<()> {
+    t.execute("UPDATE downloads SET pieces = NULL WHERE seq = ?1", [seq.cast_signed()]).map(|_| ())
+}
+
 pub(crate) fn set_state(
     t: &Transaction<'_>,
     seq: u64,

@@ -48,7 +48,8 @@ async fn observe(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", |route| lasting(route.as_str()));
     let started = Instant::now();
 
-    let span = tracing::debug_span!("request", request.id = %id, http.method = %method, http.route = %route);
+    // On every line that it logs, whatever is filtered: an internal error is found by the id that its caller was told.
+    let span = tracing::error_span!("request", request.id = %id, http.method = %method, http.route = %route);
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = worded(response, &id);
 
