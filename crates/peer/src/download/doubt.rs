@@ -22,13 +22,11 @@ impl Job<'_> {
 
     /// Only a file of this size has this last piece.
     fn is_proven(&self) -> bool {
-        let last = self.part.outline().layout().count() - 1;
-        self.part.subscribe().borrow().contains(last)
+        self.part.has(self.part.outline().layout().count() - 1)
     }
 
     fn is_disputed(&self) -> bool {
-        let nothing_yet = self.part.subscribe().borrow().is_empty();
-        self.claims.has_rival(self.part.outline().layout().size(), nothing_yet)
+        self.claims.has_rival(self.part.outline().layout().size(), self.part.has_nothing())
     }
 
     /// What should come before all else.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use content::{Layout, SafeName};
+use content::SafeName;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -25,12 +25,14 @@ use wire::{
 
 use super::{
     Part,
+    claims::Claims,
+    doubt::GivenUp,
     engine::Engine,
     entry::{Entry, Stage, Stop},
     finish,
     keep::{announce, save},
     mailed::{self, Mailbag},
-    plan::{Outcome, Plan, Scope, SpanId},
+    plan::{Outcome, Plan, Scope, SpanId, start_of},
     prepare::{LOOK_WAITING, Prepared, interrupted, prepare},
     sources::{self, Report, Sources},
     span::{self, Arrived, Ended},
@@ -80,10 +82,9 @@ pub(super) enum Note {
 
 pub(super) struct Job<'a> {
     pub(super) engine: &'a Arc<Engine>,
-    entry: &'a Entry,
+    pub(super) entry: &'a Entry,
     pub(super) part: Arc<Part>,
-    /// Who gave the proof; none after a restart.
-    describer: Option<PeerId>,
+    pub(super) claims: &'a mut Claims,
     restricted: bool,
     pub(super) plan: Plan,
     pub(super) sources: Sources,
@@ -99,6 +100,10 @@ pub(super) struct Job<'a> {
     pub(super) bag: Mailbag,
     /// Pieces from the mailbag that are being written.
     pub(super) mailed: usize,
+    /// When something was verified last, or it began.
+    pub(super) last_piece: Instant,
+    /// Whoever stated another size than the proven one was reported.
+    pub(super) told_on: bool,
 }
 
 struct Checkpoint {
@@ -110,15 +115,14 @@ struct Checkpoint {
 /// Runs a download until it is over, stopped or abandoned. True where the content is no longer being fetched and a
 /// new request must start anew.
 pub(super) async fn run(engine: &Arc<Engine>, entry: &Entry, soft: CancellationToken) -> bool {
-    let mut distrusted = BTreeSet::new();
+    let mut claims = Claims::new(engine.own_id);
     let end = loop {
-        match attempt(engine, entry, &soft, &mut distrusted).await {
-            Ok(end) => break end,
-            // A proof whose size nobody else agrees with: its giver is left out, and the proof asked for again.
-            Err(liar) => {
-                distrusted.insert(liar);
-            }
+        if let Ok(end) = attempt(engine, entry, &soft, &mut claims).await {
+            break end;
         }
+        // What readers were told of the file need not be so.
+        entry.update(|view| view.size = None);
+        entry.stage().send_replace(Stage::Preparing);
     };
     conclude(engine, entry, end).await
 }
@@ -127,10 +131,10 @@ async fn attempt(
     engine: &Arc<Engine>,
     entry: &Entry,
     soft: &CancellationToken,
-    distrusted: &mut BTreeSet<PeerId>,
-) -> Result<End, PeerId> {
+    claims: &mut Claims,
+) -> Result<End, GivenUp> {
     let mut bag = Mailbag::new(engine, entry.content_id, entry.seq().is_some());
-    let prepared = match prepare(engine, entry, soft, distrusted, &mut bag).await {
+    let prepared = match prepare(engine, entry, soft, claims, &mut bag).await {
         Ok(prepared) => prepared,
         Err(end) => return Ok(end),
     };
@@ -138,7 +142,7 @@ async fn attempt(
         place = engine.running.clone().acquire_owned() => place,
         end = interrupted(entry, soft) => return Ok(end),
     };
-    let mut job = Job::new(engine, entry, prepared, distrusted, bag);
+    let mut job = Job::new(engine, entry, prepared, claims, bag);
     let end = job.drive(soft).await;
     drop(place);
     if !matches!(end, Ok(End::Done(_))) {
@@ -207,18 +211,18 @@ impl<'a> Job<'a> {
         engine: &'a Arc<Engine>,
         entry: &'a Entry,
         prepared: Prepared,
-        distrusted: &BTreeSet<PeerId>,
+        claims: &'a mut Claims,
         bag: Mailbag,
     ) -> Self {
-        let Prepared { part, located, describer, restricted } = prepared;
+        let Prepared { part, located, restricted } = prepared;
         let now = Instant::now();
         let layout = part.outline().layout();
         let mut plan = Plan::new(layout, part.pieces(), entry.scope(), start_of(engine.own_id, layout));
-        distrusted.iter().for_each(|liar| plan.ban(*liar));
+        claims.liars().for_each(|liar| plan.ban(liar));
         let mut job = Self {
             engine,
             entry,
-            describer,
+            claims,
             restricted,
             plan,
             sources: Sources::restored(entry.view().sources),
@@ -233,6 +237,8 @@ impl<'a> Job<'a> {
             last_reader: now,
             bag,
             mailed: 0,
+            last_piece: now,
+            told_on: false,
             part,
         };
         if let Some(located) = located {
@@ -241,16 +247,19 @@ impl<'a> Job<'a> {
         job
     }
 
-    /// Err names a holder whose proof nobody else agrees with.
-    async fn drive(&mut self, soft: &CancellationToken) -> Result<End, PeerId> {
-        self.entry.update(|view| view.size = Some(self.part.outline().layout().size()));
-        let mut asked_for = false;
-        self.entry.stage().send_replace(Stage::Open(self.part.clone()));
+    async fn drive(&mut self, soft: &CancellationToken) -> Result<End, GivenUp> {
+        let (mut is_open, mut asked_for) = (false, false);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             let now = Instant::now();
-            if !asked_for && self.entry.seq().is_some() {
+            // Nobody is told of a size that may be a lie: not the reader, not the store, not the network.
+            if !is_open && self.is_sure() {
+                is_open = true;
+                self.entry.update(|view| view.size = Some(self.part.outline().layout().size()));
+                self.entry.stage().send_replace(Stage::Open(self.part.clone()));
+            }
+            if !asked_for && is_open && self.entry.seq().is_some() {
                 asked_for = true;
                 self.plan.set_scope(Scope::Everything);
                 if let Err(failure) = self.begin().await {
@@ -260,7 +269,7 @@ impl<'a> Job<'a> {
             if asked_for && self.plan.is_complete() {
                 return Ok(self.finish().await);
             }
-            self.plan.set_wanted(self.entry.wanted());
+            self.plan.set_wanted(self.urgent());
             self.order(now);
             let wake = self.plan.next_wake(now).map(|at| at.min(self.next_look)).unwrap_or(self.next_look);
             tokio::select! {
@@ -275,7 +284,7 @@ impl<'a> Job<'a> {
                 parcel = self.bag.next(), if self.mailed < mailed::TOGETHER => self.parcel(parcel, now).await,
                 Some(note) = self.tasks.join_next() => match note {
                     Ok(note) => {
-                        if let Some(end) = self.noted(note)? {
+                        if let Some(end) = self.noted(note) {
                             return Ok(end);
                         }
                     }
@@ -284,7 +293,11 @@ impl<'a> Job<'a> {
                 },
                 _ = tick.tick() => {
                     self.show(now);
-                    self.save_if_due(now);
+                    self.tell_on_liars();
+                    self.doubt(now)?;
+                    if asked_for {
+                        self.save_if_due(now);
+                    }
                     if self.is_abandoned(now) {
                         return Ok(End::Abandoned);
                     }
@@ -349,6 +362,7 @@ impl<'a> Job<'a> {
 
     fn arrived(&mut self, piece: Arrived) {
         let now = Instant::now();
+        self.last_piece = now;
         for useless in self.plan.piece_verified(piece.span, piece.index, now) {
             self.end_span(useless, now);
         }
@@ -376,7 +390,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn noted(&mut self, note: Note) -> Result<Option<End>, PeerId> {
+    fn noted(&mut self, note: Note) -> Option<End> {
         let now = Instant::now();
         match note {
             Note::Span(ended) => return self.span_ended(ended, now),
@@ -398,49 +412,38 @@ impl<'a> Job<'a> {
             Note::Checkpoint(done) => {
                 self.checkpoint.under_way = false;
                 if let Err(failure) = done {
-                    return Ok(Some(End::Failed(failure)));
+                    return Some(End::Failed(failure));
                 }
             }
             Note::Reported => {}
             Note::Lettered(note) => self.entry.update(|view| view.note = note),
-            Note::Mailed(taken) => return Ok(self.mailed(taken, now)),
+            Note::Mailed(taken) => return self.mailed(taken, now),
             Note::Writer(writer) => {
                 if let Ok(writer) = writer {
                     self.sources.writes(&writer);
                 }
             }
         }
-        Ok(None)
+        None
     }
 
-    fn span_ended(&mut self, ended: Ended, now: Instant) -> Result<Option<End>, PeerId> {
+    fn span_ended(&mut self, ended: Ended, now: Instant) -> Option<End> {
         // Every piece that it wrote has been sent before it ended, and is counted before the span is.
         while let Ok(piece) = self.arrived.1.try_recv() {
             self.arrived(piece);
         }
-        if self.spans.remove(&ended.span).is_none() {
-            return Ok(None);
-        }
+        self.spans.remove(&ended.span)?;
         self.plan.span_ended(ended.span, ended.outcome, now);
         let peer = ended.source.peer_id;
         if let Some(error) = ended.disk {
-            return Ok(Some(End::Failed(Failure::storage(&error))));
+            return Some(End::Failed(Failure::storage(&error)));
         }
         match ended.outcome {
-            Outcome::Corrupt => {
-                self.refused(peer);
-            }
+            Outcome::Corrupt => self.refused(peer),
             Outcome::Unreachable => self.report(peer, ReportKind::Unreachable),
             Outcome::Missing => {
-                let code = ended.refusal.map(|refusal| refusal.code);
-                if code == Some(ErrorCode::NotFound) {
+                if ended.refusal.is_some_and(|refusal| refusal.code == ErrorCode::NotFound) {
                     self.report(peer, ReportKind::Missing);
-                }
-                // "Not whole pieces": it knows the file to have another size than the one who gave the proof.
-                if code == Some(ErrorCode::InvalidArgument)
-                    && let Some(describer) = self.describer.filter(|describer| *describer != peer)
-                {
-                    return Err(describer);
                 }
             }
             Outcome::Done | Outcome::Cancelled | Outcome::Busy | Outcome::Moved => {}
@@ -448,17 +451,18 @@ impl<'a> Job<'a> {
         if !self.plan.has_source(now) {
             self.next_look = self.next_look.min(now + LOOK_WAITING);
         }
-        Ok(None)
+        None
     }
 
     /// A source sent wrong bytes, and was banned for it.
     pub(super) fn refused(&mut self, peer: PeerId) {
         tracing::warn!(peer.id = %peer, content.id = %self.entry.content_id, "a source sent wrong bytes and is banned");
         metrics::counter!("trueque_pieces_refused_total").increment(1);
+        self.claims.distrust(peer);
         self.report(peer, ReportKind::Corrupt);
     }
 
-    fn report(&mut self, peer: PeerId, kind: ReportKind) {
+    pub(super) fn report(&mut self, peer: PeerId, kind: ReportKind) {
         let (directory, id) = (self.engine.directory.clone(), self.entry.content_id);
         self.tasks.spawn(async move {
             if let Err(error) = directory.report(id, peer, kind).await {
@@ -478,6 +482,7 @@ impl<'a> Job<'a> {
     }
 
     fn take_holders(&mut self, located: &Located, _now: Instant) {
+        self.claims.look(located);
         let layout = self.part.outline().layout();
         for news in self.sources.located(located, layout, self.engine.own_id) {
             if let Some(pieces) = news.pieces {
@@ -587,10 +592,4 @@ impl<'a> Job<'a> {
         }
         now.saturating_duration_since(self.last_reader) >= LINGER
     }
-}
-
-/// Where this receiver begins: another place for each, so that several fetch different pieces and trade.
-fn start_of(own: PeerId, layout: Layout) -> u32 {
-    let id = u128::from_be_bytes(*own.as_bytes());
-    u32::try_from(id % u128::from(layout.count())).unwrap_or(0)
 }

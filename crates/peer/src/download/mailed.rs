@@ -106,8 +106,16 @@ impl Mailbag {
 /// Leaves wants with holders that are off, unless some are waiting there. Answers what there is to say about it.
 async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<PieceSet>) -> Option<String> {
     let located = engine.directory.locate(id).await.ok()?;
-    let mut absent: Vec<&Holder> =
-        located.holders.iter().filter(|holder| !holder.online && holder.peer_id != engine.own_id).collect();
+    // Whoever counts other pieces than these means another size.
+    let count = missing.as_ref().map(PieceSet::count);
+    let fits = |holder: &Holder| {
+        count.is_none_or(|count| Layout::new(holder.size).is_ok_and(|layout| layout.count() == count))
+    };
+    let mut absent: Vec<&Holder> = located
+        .holders
+        .iter()
+        .filter(|holder| !holder.online && holder.peer_id != engine.own_id && fits(holder))
+        .collect();
     absent.sort_by_key(|holder| std::cmp::Reverse(holder.last_seen));
     let mut asked = mail.asked(id).ok()?;
     if asked.is_empty() {
@@ -217,6 +225,7 @@ impl Job<'_> {
         let Taken { from, index, result } = taken;
         match result {
             Ok(true) => {
+                self.last_piece = now;
                 let bytes = self.part.outline().layout().len(index);
                 if self.sources.brought_by_mail(from, bytes) && self.asked.insert(from) {
                     let directory = self.engine.directory.clone();

@@ -62,10 +62,11 @@ impl Part {
         let mut pieces = PieceSet::empty(outline.layout().count());
         if file.metadata()?.len() == size {
             pieces = kept.filter(|kept| kept.count() == pieces.count()).unwrap_or(pieces);
-            find_written(&file, &outline, &mut pieces)?;
         } else {
+            // It was begun under another size: the store's word was about that one.
             file.set_len(size)?;
         }
+        find_written(&file, &outline, &mut pieces)?;
         Ok(Self {
             outline,
             file: Arc::new(file),
@@ -90,6 +91,16 @@ impl Part {
     /// The verified pieces.
     pub fn pieces(&self) -> PieceSet {
         self.pieces.borrow().clone()
+    }
+
+    /// Whether this piece is verified.
+    pub fn has(&self, index: u32) -> bool {
+        self.pieces.borrow().contains(index)
+    }
+
+    /// Whether none is.
+    pub fn has_nothing(&self) -> bool {
+        self.pieces.borrow().is_empty()
     }
 
     /// Follows the verified pieces as they come.

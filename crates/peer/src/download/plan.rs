@@ -444,6 +444,12 @@ impl Source {
     }
 }
 
+/// Where this receiver begins: another place for each, so that several fetch different pieces and trade.
+pub(super) fn start_of(own: PeerId, layout: Layout) -> u32 {
+    let id = u128::from_be_bytes(*own.as_bytes());
+    u32::try_from(id % u128::from(layout.count())).unwrap_or(0)
+}
+
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

@@ -134,12 +134,14 @@ impl ContentReader {
         reader.entry.read(Some(reader.number), index..wanted.end.min(index + AHEAD));
         let mut pieces = part.subscribe();
         let mut stages = reader.entry.stage().subscribe();
+        let is_of = |stage: &Stage| matches!(stage, Stage::Open(open) if std::ptr::eq(&**open, part));
         tokio::select! {
             biased;
             here = pieces.wait_for(|pieces| pieces.contains(index)) => here.map(|_| ()).map_err(Failure::internal),
-            over = stages.wait_for(|stage| matches!(stage, Stage::Over(_))) => match over.map_err(Failure::internal)?.clone() {
+            over = stages.wait_for(|stage| !is_of(stage)) => match over.map_err(Failure::internal)?.clone() {
                 Stage::Over(failure) => Err(failure),
-                Stage::Open(_) | Stage::Preparing => Err(Failure::unavailable("the download has ended")),
+                // The size that was told turned out to be wrong.
+                Stage::Open(_) | Stage::Preparing => Err(Failure::unavailable("the download began anew")),
             },
         }
     }

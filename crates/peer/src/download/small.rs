@@ -158,9 +158,10 @@ fn share_out(
     let mut shares: BTreeMap<u32, (u64, Vec<Wanted>)> = BTreeMap::new();
     let mut rest = Vec::new();
     for entry in created {
-        let small = by_id.get(&entry.content_id).filter(|item| item.size <= PIECE_SIZE);
-        let able = small.and_then(|item| {
-            let online = item.holders.iter().filter(|holder| {
+        let able = by_id.get(&entry.content_id).and_then(|item| {
+            // Each holder is taken at its own word: where it is wrong, its bytes are.
+            let small = item.holders.iter().filter(|holder| holder.size <= PIECE_SIZE);
+            let online = small.filter(|holder| {
                 let peer = located.peers.get(holder.peer as usize);
                 let usable = |peer: &wire::rest::directory::PeerItem| {
                     peer.online && peer.peer_id != engine.own_id && !peer.endpoints.is_empty()
@@ -169,7 +170,7 @@ fn share_out(
             });
             let least =
                 online.min_by_key(|holder| shares.get(&holder.peer).map_or(0, |(bytes, _)| *bytes))?;
-            Some((least.peer, item))
+            Some((least, item))
         });
         // Somebody else may have begun it meanwhile, as a reader's job.
         match able {
@@ -179,13 +180,10 @@ fn share_out(
                 {
                     entry.update(|view| view.name = name.to_string());
                 }
-                entry.update(|view| {
-                    view.size = Some(item.size);
-                    view.state = DownloadState::Running;
-                });
-                let share = shares.entry(holder).or_default();
-                share.0 += item.size + 4096;
-                share.1.push(Wanted { entry, size: item.size, restricted: false, path: PeerPath::Direct });
+                entry.update(|view| view.state = DownloadState::Running);
+                let share = shares.entry(holder.peer).or_default();
+                share.0 += holder.size + 4096;
+                share.1.push(Wanted { entry, size: holder.size, restricted: false, path: PeerPath::Direct });
             }
             _ => rest.push(entry),
         }
@@ -445,6 +443,7 @@ async fn settle(
         };
         entry.update(|view| {
             view.name = name.to_string();
+            view.size = Some(size);
             view.path = Some(path.display().to_string());
             view.sources = vec![source.clone()];
         });

@@ -1,6 +1,10 @@
 //! [`Sources`]: the holders that one download knows, what they brought, and the tasks that follow them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use content::{ContentId, Layout, Outline, PieceSet};
 use futures::StreamExt;
@@ -23,6 +27,8 @@ use crate::{
 
 /// More holders of one file are not asked: they would not make it faster.
 const MAX_SOURCES: usize = 32;
+/// Bytes of a proof in a second, at the least.
+const PROOF_RATE: u64 = 64 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -67,9 +73,10 @@ impl Sources {
         Self { earlier, ..Self::default() }
     }
 
-    /// Takes in what the directory says of the holders.
+    /// Takes in what the directory says of the holders of this size.
     pub(super) fn located(&mut self, located: &Located, layout: Layout, own: PeerId) -> Vec<News> {
-        let holders = located.holders.iter().filter(|holder| holder.peer_id != own);
+        let same = |holder: &&Holder| holder.peer_id != own && holder.size == layout.size();
+        let holders = located.holders.iter().filter(same);
         holders.filter_map(|holder| self.heard(holder, layout)).collect()
     }
 
@@ -215,17 +222,30 @@ pub(super) struct Described {
     pub(super) restricted: bool,
 }
 
-/// Asks a holder for the proof of a content, page by page. `size` is what the directory says: a holder that says
-/// otherwise is not believed, because a wrong size would make honest bytes look wrong.
+/// Asks a holder for the proof of a content, page by page. `size` is what it had the directory say: who says one thing
+/// there and another here is not believed.
 pub(super) async fn describe(
     engine: &Engine,
     target: &Target,
     id: ContentId,
     size: u64,
 ) -> Result<Described, LinkError> {
+    // A page may be short, and there may be many: all of them have an end too.
+    let layout =
+        Layout::new(size).map_err(|error| LinkError::Answered(Failure::invalid(error.to_string())))?;
+    let bytes = Outline::values_for(layout) as u64 * 32;
+    let limit = SILENCE_TIMEOUT + Duration::from_secs(bytes / PROOF_RATE);
+    tokio::time::timeout(limit, pages_of(engine, target, id, layout)).await.unwrap_or(Err(LinkError::Silent))
+}
+
+async fn pages_of(
+    engine: &Engine,
+    target: &Target,
+    id: ContentId,
+    layout: Layout,
+) -> Result<Described, LinkError> {
     let refuse = |why: String| LinkError::Answered(Failure::invalid(why));
-    let layout = Layout::new(size).map_err(|error| refuse(error.to_string()))?;
-    let wanted = Outline::values_for(layout);
+    let (size, wanted) = (layout.size(), Outline::values_for(layout));
     let link = engine.links.get(target, 0).await?;
     let mut values: Vec<[u8; 32]> = Vec::new();
     loop {
@@ -233,7 +253,7 @@ pub(super) async fn describe(
         let asked = tokio::time::timeout(SILENCE_TIMEOUT, link.describe(id, first)).await;
         let page: proto::Description = asked.map_err(|_| LinkError::Silent)??;
         if page.size != size {
-            return Err(refuse(format!("it says {} bytes, the directory {size}", page.size)));
+            return Err(refuse(format!("it says {} bytes, and {size} to the directory", page.size)));
         }
         let (more, rest) = page.chaining_values.as_chunks::<32>();
         if !rest.is_empty()
