@@ -32,6 +32,8 @@ const FILES: &[(&str, &[u8])] = &[
     ("/app/frame.js", include_bytes!("assets/frame.js")),
     ("/app/main.js", include_bytes!("assets/main.js")),
     ("/app/css/base.css", include_bytes!("assets/css/base.css")),
+    ("/app/css/content.css", include_bytes!("assets/css/content.css")),
+    ("/app/css/fields.css", include_bytes!("assets/css/fields.css")),
     ("/app/css/lists.css", include_bytes!("assets/css/lists.css")),
     ("/app/css/parts.css", include_bytes!("assets/css/parts.css")),
     ("/app/css/shell.css", include_bytes!("assets/css/shell.css")),
