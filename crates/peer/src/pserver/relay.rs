@@ -2,8 +2,8 @@
 //!
 //! The same questions as over gRPC get the same answers, in the same words; only how they are cut into messages is the
 //! relay's own. An asker takes so many messages and no more, so an answer that is longer ends with "more", and whoever
-//! still wants it asks again. A question counts as answered when the broker has all of its answers; if this process
-//! ends before, nobody waits for the rest: the asker notices the silence.
+//! still wants it asks again. A question is acknowledged when it was opened: its queue lives no longer than our connection,
+//! so nobody would hand it out again. If this process ends before the answer does, the asker notices the silence.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ use crate::{
     relay::{
         Kind, Relay,
         message::Incoming,
-        open::Asked,
+        open::{Asked, Terms},
         sink::{AnswerSink, Gone},
     },
     service::Service,
@@ -107,59 +107,62 @@ impl RelayDoor {
         });
     }
 
-    async fn take(&self, mut asked: Asked) {
-        let peer = asked.caller.peer_id;
-        metrics::counter!("trueque_relay_questions_total", "kind" => kind_of(&asked.ask)).increment(1);
-        let answered = match asked.sink(&self.relay) {
-            Ok(sink) => {
-                let places = if matches!(asked.ask, Ask::Watch(_)) { &self.watches } else { &self.questions };
-                match places.try_acquire() {
-                    Ok(_place) => self.answer(&mut asked, sink).await,
-                    Err(_) => sink.end(Err(too_many())).await,
-                }
-            }
-            // Logged, and nothing can be said.
-            Err(_) => Ok(()),
+    async fn take(&self, asked: Asked) {
+        let Asked { caller, request, reply, ask, terms, receipt } = asked;
+        receipt.done().await;
+        metrics::counter!("trueque_relay_questions_total", "kind" => kind_of(&ask)).increment(1);
+        let peer = caller.peer_id;
+        let sink = AnswerSink::new(&self.relay, peer, terms.back, request, &reply, terms.patience);
+        // Logged, and nothing can be said.
+        let Ok(sink) = sink else { return };
+        let places = if matches!(ask, Ask::Watch(_)) { &self.watches } else { &self.questions };
+        let answered = match places.try_acquire() {
+            Ok(_place) => self.answer(&caller, ask, &terms, sink).await,
+            Err(_) => sink.end(Err(too_many())).await,
         };
         if let Err(gone) = answered {
             tracing::debug!(peer.id = %peer, error = %gone, "an answer over the relay ended early");
         }
-        asked.receipt.done().await;
     }
 
-    async fn answer(&self, asked: &mut Asked, sink: AnswerSink) -> Result<(), Gone> {
-        let ask = std::mem::replace(&mut asked.ask, Ask::Ping(proto::Ping {}));
+    async fn answer(&self, caller: &Caller, ask: Ask, terms: &Terms, sink: AnswerSink) -> Result<(), Gone> {
         match ask {
-            Ask::List(from) => self.list(asked, &from, sink).await,
+            Ask::List(from) => self.list(caller, &from, terms, sink).await,
             Ask::Describe(question) => {
                 let described = content_id(&question.content_id)
-                    .and_then(|id| self.service.describe(&asked.caller, id, question.first_piece));
+                    .and_then(|id| self.service.describe(caller, id, question.first_piece));
                 one(sink, described).await
             }
-            Ask::Fetch(question) => self.fetch(asked, &question, sink).await,
-            Ask::FetchMany(question) => self.fetch_many(asked, &question, sink).await,
-            Ask::Watch(question) => self.watch(asked, &question, sink).await,
+            Ask::Fetch(question) => self.fetch(caller, &question, terms, sink).await,
+            Ask::FetchMany(question) => self.fetch_many(caller, &question, terms, sink).await,
+            Ask::Watch(question) => self.watch(caller, &question, terms, sink).await,
             Ask::Ping(_) => {
                 one(sink, Ok(proto::Pong { version: env!("CARGO_PKG_VERSION").to_owned() })).await
             }
             Ask::DialMe(question) => {
-                let dialled = (self.on_dial_me)(asked.caller.clone(), question).await;
+                let dialled = (self.on_dial_me)(caller.clone(), question).await;
                 sink.end(dialled.map(|()| Kind::End)).await
             }
-            Ask::Offer(offer) => one(sink, self.service.offer(&asked.caller, &offer).await).await,
+            Ask::Offer(offer) => one(sink, self.service.offer(caller, &offer).await).await,
             Ask::Want(_) => sink.end(Err(Failure::invalid("a want is left where wants wait"))).await,
         }
     }
 
-    async fn list(&self, asked: &Asked, from: &proto::ListFrom, mut sink: AnswerSink) -> Result<(), Gone> {
+    async fn list(
+        &self,
+        caller: &Caller,
+        from: &proto::ListFrom,
+        terms: &Terms,
+        mut sink: AnswerSink,
+    ) -> Result<(), Gone> {
         let begun = self.service.quiet_place().and_then(|place| Ok((place, last_known(from)?)));
         let (_place, mut after) = match begun {
             Ok(begun) => begun,
             Err(failure) => return sink.end(Err(failure)).await,
         };
-        let mut credit = asked.credit;
+        let mut credit = terms.credit;
         loop {
-            let page = self.service.list(&asked.caller, after.clone(), LIST_PAGE);
+            let page = self.service.list(caller, after.clone(), LIST_PAGE);
             after = page.next;
             // Each message has something that the asker may see: it goes on from there.
             if !page.files.is_empty() {
@@ -179,14 +182,15 @@ impl RelayDoor {
 
     async fn fetch(
         &self,
-        asked: &Asked,
+        caller: &Caller,
         question: &proto::FetchRequest,
+        terms: &Terms,
         mut sink: AnswerSink,
     ) -> Result<(), Gone> {
-        let message_size = message_size(asked.max_message);
-        let allowed = u64::from(asked.credit) * message_size as u64;
+        let message_size = message_size(terms.max_message);
+        let allowed = u64::from(terms.credit) * message_size as u64;
         let opened = content_id(&question.content_id)
-            .and_then(|id| self.service.fetch(&asked.caller, id, question.offset, question.length));
+            .and_then(|id| self.service.fetch(caller, id, question.offset, question.length));
         let mut reading = match opened {
             Ok(reading) => reading.at_most(allowed),
             Err(failure) => return sink.end(Err(failure)).await,
@@ -203,7 +207,7 @@ impl RelayDoor {
             let mut data = Vec::new();
             while missing > 0 {
                 if block.is_empty() {
-                    block = match timeout(asked.patience, reading.next()).await {
+                    block = match timeout(terms.patience, reading.next()).await {
                         Ok(Some(Ok(block))) => block,
                         Ok(Some(Err(failure))) => return sink.end(Err(failure)).await,
                         Ok(None) => return sink.end(Err(Failure::internal("a file ended early"))).await,
@@ -222,16 +226,17 @@ impl RelayDoor {
 
     async fn fetch_many(
         &self,
-        asked: &Asked,
+        caller: &Caller,
         question: &proto::FetchManyRequest,
+        terms: &Terms,
         mut sink: AnswerSink,
     ) -> Result<(), Gone> {
-        let opened = SmallFiles::open(&self.service, asked.caller.clone(), &question.content_ids);
+        let opened = SmallFiles::open(&self.service, caller.clone(), &question.content_ids);
         let mut files = match opened {
             Ok(files) => files,
             Err(failure) => return sink.end(Err(failure)).await,
         };
-        let message_size = message_size(asked.max_message);
+        let message_size = message_size(terms.max_message);
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(some) = files.read_some().await {
             for file in some {
@@ -239,7 +244,7 @@ impl RelayDoor {
                 if !batch.is_empty() && bytes + length > message_size {
                     sink.message(&proto::FileBatch { files: std::mem::take(&mut batch) }, false).await?;
                     bytes = 0;
-                    if sink.count() >= asked.credit {
+                    if sink.count() >= terms.credit {
                         return sink.end(Ok(Kind::More)).await;
                     }
                 }
@@ -256,17 +261,18 @@ impl RelayDoor {
 
     async fn watch(
         &self,
-        asked: &Asked,
+        caller: &Caller,
         question: &proto::WatchRequest,
+        terms: &Terms,
         mut sink: AnswerSink,
     ) -> Result<(), Gone> {
-        let begun = content_id(&question.content_id).and_then(|id| self.service.watch(&asked.caller, id));
+        let begun = content_id(&question.content_id).and_then(|id| self.service.watch(caller, id));
         let mut watching = match begun {
             Ok(watching) => watching,
             Err(failure) => return sink.end(Err(failure)).await,
         };
         let mut over = std::pin::pin!(sleep(WATCH_PERIOD));
-        while sink.count() < asked.credit {
+        while sink.count() < terms.credit {
             tokio::select! {
                 state = watching.next() => match state {
                     Some(state) => sink.message(&state, false).await?,

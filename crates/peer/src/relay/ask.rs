@@ -17,11 +17,11 @@ use wire::{
 use super::{
     Kind, Refused, Relay,
     answer::{AnswerOpener, Answered, Opened},
-    broker::{Receipt, RelayState},
+    broker::RelayState,
     message::{Outgoing, PublishError, Route},
     reorder::Reorder,
     seal::{self, PeerKey, Routing},
-    table::{Arrived, Entry, answers_at},
+    table::{Entry, answers_at},
 };
 use crate::{
     Failure,
@@ -68,9 +68,7 @@ pub(crate) struct Answers {
 struct Flight {
     entry: Entry,
     opener: AnswerOpener,
-    order: Reorder<(Opened, Option<Receipt>)>,
-    /// Of what was handed out last: it counts as taken when the caller comes back.
-    taken: Option<Receipt>,
+    order: Reorder<Opened>,
 }
 
 impl Question {
@@ -129,7 +127,6 @@ impl Relay {
     }
 
     async fn launch(&self, to: &Target, key: &PeerKey, question: &Question) -> Result<Flight, LinkError> {
-        let lost = || unreachable("the relay's connection was lost");
         let state = self.state();
         let queue = match &*state.borrow() {
             RelayState::On { answers, blocked: None } => *answers,
@@ -181,7 +178,7 @@ impl Relay {
         }
         metrics::counter!("trueque_relay_questions_sent_total").increment(1);
         let opener = AnswerOpener::new(reply, id);
-        Ok(Flight { entry, opener, order: Reorder::new(question.credit.saturating_add(1)), taken: None })
+        Ok(Flight { entry, opener, order: Reorder::new(question.credit.saturating_add(1)) })
     }
 }
 
@@ -191,17 +188,13 @@ impl Answers {
     /// # Errors
     /// What the peer said, or that it said nothing.
     pub(crate) async fn next(&mut self) -> Option<Result<Part, LinkError>> {
-        if let Some(receipt) = self.flight.taken.take() {
-            receipt.done().await;
-        }
         if self.over {
             return None;
         }
         let answer = match self.due().await {
-            Ok((opened, receipt)) => {
-                self.flight.taken = receipt;
+            Ok(opened) => {
                 self.over = opened.last;
-                self.read(opened)
+                read(opened)
             }
             Err(error) => Some(Err(error)),
         };
@@ -227,52 +220,37 @@ impl Answers {
     }
 
     /// Waits for the message whose turn it is.
-    async fn due(&mut self) -> Result<(Opened, Option<Receipt>), LinkError> {
+    async fn due(&mut self) -> Result<Opened, LinkError> {
         let mut deadline = Instant::now() + self.patience;
         loop {
             if let Some(due) = self.flight.order.pop() {
                 return Ok(due);
             }
-            let arrived = match timeout_at(deadline, self.flight.entry.next()).await {
+            let body = match timeout_at(deadline, self.flight.entry.next()).await {
                 Err(_) => return Err(LinkError::Silent),
-                Ok(None) => return Err(unreachable("the relay's connection was lost")),
-                Ok(Some(arrived)) => arrived,
+                Ok(None) => return Err(lost()),
+                Ok(Some(body)) => body,
             };
-            let Arrived { body, receipt } = arrived;
             let taken = match self.flight.opener.open(body) {
                 Ok(Answered::Sealed(opened)) => {
                     // Answers prove that the key was right.
                     self.again = None;
-                    self.keep(opened, receipt)
+                    self.flight.order.push(opened.number, opened.last, opened).map_err(|(refused, _)| refused)
                 }
-                Ok(Answered::StaleKey) => match self.again.take() {
-                    Some(again) => {
+                Ok(Answered::StaleKey) => {
+                    if let Some(again) = self.again.take() {
                         self.ask_again(*again).await?;
                         deadline = Instant::now() + self.patience;
-                        Err((Refused::StaleKey, receipt))
                     }
-                    None => Err((Refused::StaleKey, receipt)),
-                },
-                Err(refused) => Err((refused, receipt)),
+                    Err(Refused::StaleKey)
+                }
+                Err(refused) => Err(refused),
             };
             match taken {
                 Ok(()) => deadline = Instant::now() + self.patience,
-                Err((refused, receipt)) => {
-                    refused.count();
-                    if let Some(receipt) = receipt {
-                        receipt.done().await;
-                    }
-                }
+                Err(refused) => refused.count(),
             }
         }
-    }
-
-    fn keep(&mut self, opened: Opened, receipt: Option<Receipt>) -> Result<(), (Refused, Option<Receipt>)> {
-        let (number, last) = (opened.number, opened.last);
-        self.flight
-            .order
-            .push(number, last, (opened, receipt))
-            .map_err(|(refused, (_, receipt))| (refused, receipt))
     }
 
     /// The peer says that the key is not its own any more. Where the directory agrees, the question is asked once more.
@@ -285,33 +263,30 @@ impl Answers {
         self.flight = self.relay.launch(&target, &key, &question).await?;
         Ok(())
     }
-
-    fn read(&self, opened: Opened) -> Option<Result<Part, LinkError>> {
-        match opened.kind {
-            Kind::Message => Some(Ok(Part::Message(opened.data))),
-            Kind::Bytes => Some(Ok(Part::Bytes(opened.data))),
-            Kind::More => Some(Ok(Part::More)),
-            Kind::End => None,
-            Kind::Refusal => Some(Err(match proto::Refusal::decode(opened.data) {
-                Ok(refusal) => {
-                    let code = refusal.code.parse().unwrap_or(ErrorCode::Internal);
-                    LinkError::Answered(Failure::new(code, refusal.detail))
-                }
-                Err(_) => unexpected(),
-            })),
-        }
-    }
 }
 
-impl Drop for Flight {
-    fn drop(&mut self) {
-        let early = self.order.take_rest().filter_map(|(_, receipt)| receipt);
-        self.entry.leave(early.chain(self.taken.take()));
+fn read(opened: Opened) -> Option<Result<Part, LinkError>> {
+    match opened.kind {
+        Kind::Message => Some(Ok(Part::Message(opened.data))),
+        Kind::Bytes => Some(Ok(Part::Bytes(opened.data))),
+        Kind::More => Some(Ok(Part::More)),
+        Kind::End => None,
+        Kind::Refusal => Some(Err(match proto::Refusal::decode(opened.data) {
+            Ok(refusal) => {
+                let code = refusal.code.parse().unwrap_or(ErrorCode::Internal);
+                LinkError::Answered(Failure::new(code, refusal.detail))
+            }
+            Err(_) => unexpected(),
+        })),
     }
 }
 
 pub(super) fn unreachable(why: impl std::fmt::Display) -> LinkError {
     LinkError::Unreachable(why.to_string())
+}
+
+fn lost() -> LinkError {
+    unreachable("the relay's connection was lost")
 }
 
 fn unexpected() -> LinkError {

@@ -94,9 +94,8 @@ impl Relay {
     pub fn start(parts: RelayParts, lifecycle: &Lifecycle) -> anyhow::Result<(Self, Inbox)> {
         let RelayParts { identity, broker, deliveries, directory } = parts;
         let Deliveries { live, wants, answers, mailbox } = deliveries;
-        let (table, leftovers) = Table::new();
-        let bringing =
-            table::bring_answers(table.clone(), answers, leftovers, broker.state(), lifecycle.soft());
+        let table = Arc::<Table>::default();
+        let bringing = table::bring_answers(table.clone(), answers, broker.state(), lifecycle.soft());
         lifecycle.spawn("answers over the relay", bringing);
         let lookup = move |peer| {
             let directory = directory.clone();

@@ -11,9 +11,8 @@ use super::{
     broker::Receipt,
     message::{Incoming, MessageId, Outgoing, Route},
     seal::{Envelope, ReplyKey, Routing},
-    sink::AnswerSink,
 };
-use crate::{Failure, tls::Caller};
+use crate::tls::Caller;
 
 /// The largest body of a question: 1,000 content ids, and the envelope.
 const MAX_BODY: usize = 64 << 10;
@@ -32,16 +31,22 @@ pub(crate) struct Asked {
     /// Seals the answers, here or in another process that is given it.
     pub(crate) reply: ReplyKey,
     pub(crate) ask: Ask,
-    /// Answer messages that the asker takes.
+    pub(crate) terms: Terms,
+    /// Says that nobody else has to be asked.
+    pub(crate) receipt: Receipt,
+}
+
+/// What the asker takes for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// Answer messages.
     pub(crate) credit: u32,
     /// Bytes of one.
     pub(crate) max_message: usize,
-    /// How long the asker waits for each.
+    /// How long it waits for each.
     pub(crate) patience: Duration,
-    /// Where the answers go.
-    back: Route,
-    /// Given when the answer is complete.
-    pub(crate) receipt: Receipt,
+    /// Where it waits.
+    pub(crate) back: Route,
 }
 
 struct Opened {
@@ -50,16 +55,6 @@ struct Opened {
     ask: Ask,
     reply: ReplyKey,
     back: Route,
-}
-
-impl Asked {
-    /// Takes the answers.
-    ///
-    /// # Errors
-    /// Where the key cannot be used, which does not happen.
-    pub(crate) fn sink(&self, relay: &Relay) -> Result<AnswerSink, Failure> {
-        AnswerSink::new(relay, self.caller.peer_id, self.back, self.request, &self.reply, self.patience)
-    }
 }
 
 impl Relay {
@@ -74,11 +69,13 @@ impl Relay {
                 request: message_id,
                 reply,
                 ask,
-                credit: question.credit.clamp(1, MOST_CREDIT),
-                max_message: question.max_message as usize,
-                patience: Duration::from_millis(question.patience_ms.into())
-                    .clamp(LEAST_PATIENCE, MOST_PATIENCE),
-                back,
+                terms: Terms {
+                    credit: question.credit.clamp(1, MOST_CREDIT),
+                    max_message: question.max_message as usize,
+                    patience: Duration::from_millis(question.patience_ms.into())
+                        .clamp(LEAST_PATIENCE, MOST_PATIENCE),
+                    back,
+                },
                 receipt,
             }),
             Err(refused) => {

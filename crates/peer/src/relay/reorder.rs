@@ -58,11 +58,6 @@ impl<T> Reorder<T> {
         self.next += 1;
         Some(item)
     }
-
-    /// Takes out whatever waits.
-    pub(crate) fn take_rest(&mut self) -> impl Iterator<Item = T> {
-        std::mem::take(&mut self.early).into_values()
-    }
 }
 
 #[cfg(test)]
@@ -92,7 +87,6 @@ mod tests {
         order.push(1, true, 1).unwrap();
         assert_eq!(order.push(2, false, 2), Err((Refused::Forged, 2)));
         assert_eq!(order.push(3, true, 3), Err((Refused::Forged, 3)));
-        assert_eq!(order.take_rest().collect::<Vec<_>>(), [1]);
     }
 
     proptest! {

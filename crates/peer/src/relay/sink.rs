@@ -163,14 +163,10 @@ async fn deliver(
     _room: OwnedSemaphorePermit,
 ) -> Result<(), PublishError> {
     let deadline = Instant::now() + patience;
-    let bytes = message.body.len() as u64;
     let mut error = PublishError::Silent;
     while let Ok(published) = timeout_at(deadline, broker.publish(message.clone())).await {
         match published {
-            Ok(()) => {
-                metrics::counter!("trueque_relay_sent_bytes_total").increment(bytes);
-                return Ok(());
-            }
+            Ok(()) => return Ok(()),
             Err(PublishError::Blocked(why)) => {
                 error = PublishError::Blocked(why);
                 let mut state = broker.state();

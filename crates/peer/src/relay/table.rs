@@ -1,9 +1,10 @@
 //! [`Table`]: the questions that wait for answers, and the task that brings each answer to its question.
 //!
-//! A piece that came is acknowledged when whoever asked for it comes back for the next one: so much and no more is
-//! under way. Small answers are acknowledged as they come, or a reader that dawdles would hold up everybody else's
-//! pieces. When the connection to the broker is lost, the queue of answers is lost with it, and every question that
-//! waited on it fails at once.
+//! What came is acknowledged as soon as it has its place here: how much may be under way is decided when it is asked
+//! for, and a question has room for what it asked for and a little more. (Were a piece acknowledged only when it is
+//! used, those that came too early could fill the consumer's prefetch, and the one that all wait for would not come.)
+//! When the connection to the broker is lost, the queue of answers is lost with it, and every question that waited on
+//! it fails at once.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,57 +14,35 @@ use tokio_util::sync::CancellationToken;
 use wire::PeerId;
 
 use super::{
-    broker::{Receipt, RelayState},
+    broker::RelayState,
     message::{AnswerQueue, Incoming, MessageId, Route},
     refused::Refused,
 };
 
 /// Questions that wait at once.
 const MOST: usize = 4_096;
-/// Answers of at most this size are acknowledged as they come.
-const SMALL: usize = 32 << 10;
-/// Ended questions that wait to be tidied up after. More than that are handed out again by the broker.
-const MOST_LEFTOVERS: usize = 256;
 
-/// An answer on its way to its question, and what has to be said when it was taken.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) body: Vec<u8>,
-    pub(crate) receipt: Option<Receipt>,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Table {
     waiting: Mutex<HashMap<MessageId, Waiting>>,
-    leftovers: mpsc::Sender<Leftovers>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     peer: PeerId,
     queue: AnswerQueue,
-    answers: mpsc::Sender<Arrived>,
+    answers: mpsc::Sender<Vec<u8>>,
 }
-
-/// What a question leaves behind when nobody waits for it any more.
-type Leftovers = Vec<Receipt>;
 
 /// A question's place in the table, and what comes for it. Dropping it ends the waiting.
 #[derive(Debug)]
 pub(crate) struct Entry {
     table: Arc<Table>,
     id: MessageId,
-    coming: mpsc::Receiver<Arrived>,
-    /// Messages that are here, but not dealt with.
-    held: Vec<Receipt>,
+    coming: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Table {
-    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Leftovers>) {
-        let (leftovers, tidying) = mpsc::channel(MOST_LEFTOVERS);
-        (Arc::new(Self { waiting: Mutex::default(), leftovers }), tidying)
-    }
-
     /// Waits for at most `most` answers; `None` where too many questions wait already.
     pub(crate) fn wait(
         self: &Arc<Self>,
@@ -78,56 +57,32 @@ impl Table {
             return None;
         }
         waiting.insert(id, Waiting { peer, queue, answers });
-        metrics::gauge!("trueque_relay_questions_waiting").set(waiting.len() as f64);
-        Some(Entry { table: self.clone(), id, coming, held: Vec::new() })
+        show(&waiting);
+        Some(Entry { table: self.clone(), id, coming })
     }
 
-    /// Tidies up after a question that nobody waits for any more.
-    fn tidy_up(&self, leftovers: Leftovers) {
-        // Without a place in the queue they are dropped, and then the broker hands them out again.
-        let _full_or_stopping = self.leftovers.try_send(leftovers);
-    }
-
-    /// Where the answer belongs.
-    fn route(&self, answer: &Incoming) -> Result<mpsc::Sender<Arrived>, Refused> {
+    /// Puts an answer where it belongs.
+    fn put(&self, answer: &mut Incoming) -> Result<(), Refused> {
         let (Route::Answer(_), Some(id)) = (answer.route, answer.correlation_id) else {
             return Err(Refused::Misplaced);
         };
         let waiting = self.waiting.lock();
-        let waiting = waiting.get(&id).ok_or(Refused::NobodyAsks)?;
-        if waiting.peer == answer.from { Ok(waiting.answers.clone()) } else { Err(Refused::Misplaced) }
-    }
-
-    async fn arrived(&self, answer: Incoming) {
-        metrics::counter!("trueque_relay_received_bytes_total").increment(answer.body.len() as u64);
-        let to = match self.route(&answer) {
-            Ok(to) => to,
-            Err(refused) => {
-                refused.count();
-                return answer.receipt.done().await;
-            }
-        };
-        let Incoming { body, receipt, .. } = answer;
-        let small = body.len() <= SMALL;
-        let (now, later) = if small { (Some(receipt), None) } else { (None, Some(receipt)) };
-        if let Some(receipt) = now {
-            receipt.done().await;
+        let question = waiting.get(&id).ok_or(Refused::NobodyAsks)?;
+        if question.peer != answer.from {
+            return Err(Refused::Misplaced);
         }
-        // As many fit as were asked for, and some more.
-        if let Err(refused) = to.try_send(Arrived { body, receipt: later }) {
-            let closed = matches!(refused, mpsc::error::TrySendError::Closed(_));
-            if closed { Refused::NobodyAsks } else { Refused::TooMany }.count();
-            if let Some(receipt) = refused.into_inner().receipt {
-                receipt.done().await;
-            }
-        }
+        let body = std::mem::take(&mut answer.body);
+        question.answers.try_send(body).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::TooMany,
+            mpsc::error::TrySendError::Closed(_) => Refused::NobodyAsks,
+        })
     }
 
     /// Fails the questions whose answers would come in at another queue than `present`.
     fn lost(&self, present: Option<AnswerQueue>) {
         let mut waiting = self.waiting.lock();
         waiting.retain(|_, question| Some(question.queue) == present);
-        metrics::gauge!("trueque_relay_questions_waiting").set(waiting.len() as f64);
+        show(&waiting);
     }
 }
 
@@ -135,19 +90,18 @@ impl Table {
 pub(crate) async fn bring_answers(
     table: Arc<Table>,
     mut answers: mpsc::Receiver<Incoming>,
-    mut leftovers: mpsc::Receiver<Leftovers>,
     mut state: watch::Receiver<RelayState>,
     soft: CancellationToken,
 ) {
     loop {
         tokio::select! {
-            answer = answers.recv() => match answer {
-                Some(answer) => table.arrived(answer).await,
-                None => break,
-            },
-            Some(receipts) = leftovers.recv() => for receipt in receipts {
-                receipt.done().await;
-            },
+            answer = answers.recv() => {
+                let Some(mut answer) = answer else { break };
+                if let Err(refused) = table.put(&mut answer) {
+                    refused.count();
+                }
+                answer.receipt.done().await;
+            }
             changed = state.changed() => {
                 table.lost(answers_at(&state.borrow_and_update()));
                 if changed.is_err() {
@@ -168,32 +122,98 @@ pub(crate) fn answers_at(state: &RelayState) -> Option<AnswerQueue> {
     }
 }
 
+fn show(waiting: &HashMap<MessageId, Waiting>) {
+    metrics::gauge!("trueque_relay_questions_waiting").set(waiting.len() as f64);
+}
+
 impl Entry {
     /// The next answer as it comes; `None` when none can come any more.
-    pub(crate) async fn next(&mut self) -> Option<Arrived> {
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         self.coming.recv().await
-    }
-
-    /// Leaves it to the table to say that these were dealt with.
-    pub(crate) fn leave(&mut self, receipts: impl IntoIterator<Item = Receipt>) {
-        self.held.extend(receipts);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        {
-            let mut waiting = self.table.waiting.lock();
-            waiting.remove(&self.id);
-            metrics::gauge!("trueque_relay_questions_waiting").set(waiting.len() as f64);
+        let mut waiting = self.table.waiting.lock();
+        waiting.remove(&self.id);
+        show(&waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::broker::Receipt;
+
+    const ANA: PeerId = PeerId::from_bytes([1; 16]);
+    const BETO: PeerId = PeerId::from_bytes([2; 16]);
+    const HERE: AnswerQueue = [3; 8];
+
+    fn answer(from: PeerId, to: Option<MessageId>, body: &[u8]) -> Incoming {
+        Incoming {
+            from,
+            route: Route::Answer(HERE),
+            message_id: [0; 16],
+            correlation_id: to,
+            answer_to: None,
+            trace: None,
+            redelivered: false,
+            body: body.to_vec(),
+            receipt: Receipt::of_none(),
         }
-        self.coming.close();
-        let mut left = std::mem::take(&mut self.held);
-        while let Ok(arrived) = self.coming.try_recv() {
-            left.extend(arrived.receipt);
-        }
-        if !left.is_empty() {
-            self.table.tidy_up(left);
-        }
+    }
+
+    #[tokio::test]
+    async fn answers_come_to_their_question_and_no_more_than_it_takes() {
+        let table = Arc::new(Table::default());
+        let mut one = table.wait([1; 16], ANA, HERE, 2).unwrap();
+        let mut two = table.wait([2; 16], BETO, HERE, 2).unwrap();
+        let put = |from, to, body| table.put(&mut answer(from, to, body));
+        assert_eq!(put(ANA, Some([1; 16]), b"a"), Ok(()));
+        assert_eq!(put(BETO, Some([2; 16]), b"b"), Ok(()));
+        assert_eq!(put(BETO, Some([1; 16]), b"c"), Err(Refused::Misplaced), "by another than was asked");
+        assert_eq!(put(ANA, Some([3; 16]), b"d"), Err(Refused::NobodyAsks));
+        assert_eq!(put(ANA, None, b"e"), Err(Refused::Misplaced));
+        assert_eq!(put(ANA, Some([1; 16]), b"f"), Ok(()));
+        assert_eq!(put(ANA, Some([1; 16]), b"g"), Err(Refused::TooMany));
+        assert_eq!((one.next().await.unwrap(), two.next().await.unwrap()), (b"a".to_vec(), b"b".to_vec()));
+        drop(one);
+        assert_eq!(put(ANA, Some([1; 16]), b"h"), Err(Refused::NobodyAsks), "nobody waits any more");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_lost_ends_the_waiting_and_a_block_does_not() {
+        let table = Arc::new(Table::default());
+        let on = |answers, blocked| RelayState::On { answers, blocked };
+        let (state, seen) = watch::channel(on(HERE, None));
+        let (sender, answers) = mpsc::channel(1);
+        let soft = CancellationToken::new();
+        let bringing = bring_answers(table.clone(), answers, seen, soft.clone());
+        let looking = async {
+            let mut question = table.wait([1; 16], ANA, HERE, 2).unwrap();
+            state.send_replace(on(HERE, Some("memory".to_owned())));
+            sender.send(answer(ANA, Some([1; 16]), b"a")).await.unwrap();
+            assert_eq!(question.next().await, Some(b"a".to_vec()));
+            state.send_replace(on([4; 8], None));
+            assert_eq!(question.next().await, None, "its queue is gone");
+            let mut question = table.wait([2; 16], ANA, [4; 8], 2).unwrap();
+            state.send_replace(RelayState::Away { why: String::new() });
+            assert_eq!(question.next().await, None);
+            let mut question = table.wait([3; 16], ANA, [4; 8], 2).unwrap();
+            soft.cancel();
+            assert_eq!(question.next().await, None, "the stop ends the waiting too");
+        };
+        tokio::join!(bringing, looking);
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let table = Arc::new(Table::default());
+        let id = |n: usize| (n as u128).to_be_bytes();
+        let waiting: Vec<_> = (0..MOST).map(|n| table.wait(id(n), ANA, HERE, 1).unwrap()).collect();
+        assert!(table.wait(id(MOST), ANA, HERE, 1).is_none());
+        drop(waiting);
+        assert!(table.wait(id(MOST), ANA, HERE, 1).is_some());
     }
 }

@@ -16,6 +16,8 @@ const FIRST: usize = 4;
 const MOST: usize = 32;
 /// Messages that follow each other this quickly are in time.
 pub(crate) const TIMELY: Duration = Duration::from_secs(2);
+/// Pieces under way from all peers together: this is what they may take of our memory.
+const MOST_TOGETHER: usize = 128;
 /// Peers whose window is remembered.
 const MOST_PEERS: usize = 1_024;
 
@@ -24,6 +26,7 @@ const MOST_PEERS: usize = 1_024;
 pub(crate) struct Window {
     places: Arc<Semaphore>,
     size: Arc<Mutex<Size>>,
+    together: Arc<Semaphore>,
 }
 
 /// Pure: what the size is, and which places have to go that are still taken.
@@ -38,12 +41,20 @@ struct Size {
 pub(crate) struct Place {
     permit: Option<OwnedSemaphorePermit>,
     window: Window,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// The windows of all peers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Windows {
     by_peer: Mutex<HashMap<PeerId, Window>>,
+    together: Arc<Semaphore>,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { by_peer: Mutex::default(), together: Arc::new(Semaphore::new(MOST_TOGETHER)) }
+    }
 }
 
 impl Windows {
@@ -52,28 +63,32 @@ impl Windows {
         if by_peer.len() >= MOST_PEERS {
             by_peer.retain(|_, window| window.is_in_use());
         }
-        by_peer.entry(peer).or_default().clone()
-    }
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        let size = Arc::new(Mutex::new(Size { now: FIRST, debt: 0 }));
-        Self { places: Arc::new(Semaphore::new(FIRST)), size }
+        by_peer.entry(peer).or_insert_with(|| Window::new(self.together.clone())).clone()
     }
 }
 
 impl Window {
+    fn new(together: Arc<Semaphore>) -> Self {
+        let size = Arc::new(Mutex::new(Size { now: FIRST, debt: 0 }));
+        Self { places: Arc::new(Semaphore::new(FIRST)), size, together }
+    }
+
     /// Waits for a place; those who wait longest come first.
     pub(crate) async fn place(&self) -> Option<Place> {
-        let permit = self.places.clone().acquire_owned().await.ok();
-        permit.map(|permit| Place { permit: Some(permit), window: self.clone() })
+        let permit = self.places.clone().acquire_owned().await.ok()?;
+        let of_all = self.together.clone().acquire_owned().await.ok()?;
+        Some(self.placed(permit, of_all))
     }
 
     /// A place that is free now.
     pub(crate) fn try_place(&self) -> Option<Place> {
-        let permit = self.places.clone().try_acquire_owned().ok();
-        permit.map(|permit| Place { permit: Some(permit), window: self.clone() })
+        let permit = self.places.clone().try_acquire_owned().ok()?;
+        let of_all = self.together.clone().try_acquire_owned().ok()?;
+        Some(self.placed(permit, of_all))
+    }
+
+    fn placed(&self, permit: OwnedSemaphorePermit, of_all: OwnedSemaphorePermit) -> Place {
+        Place { permit: Some(permit), window: self.clone(), _of_all: of_all }
     }
 
     /// A piece came in time.
@@ -150,13 +165,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn window() -> Window {
+        Windows::default().of(PeerId::from_bytes([1; 16]))
+    }
+
     fn take_all(window: &Window) -> Vec<Place> {
         std::iter::from_fn(|| window.try_place()).collect()
     }
 
     #[test]
     fn from_four_to_thirty_two_and_half_as_many_after_a_miss() {
-        let window = Window::default();
+        let window = window();
         assert_eq!((take_all(&window).len(), window.pieces_together()), (4, 1));
         assert_eq!(window.message_size(), 256 << 10);
         (0..100).for_each(|_| window.grow());
@@ -170,8 +189,22 @@ mod tests {
     }
 
     #[test]
+    fn all_peers_together_have_a_bound() {
+        let windows = Windows::default();
+        let mut taken = Vec::new();
+        for peer in 0..5 {
+            let window = windows.of(PeerId::from_bytes([peer; 16]));
+            (0..100).for_each(|_| window.grow());
+            taken.extend(take_all(&window));
+        }
+        assert_eq!(taken.len(), MOST_TOGETHER);
+        taken.pop();
+        assert!(windows.of(PeerId::from_bytes([4; 16])).try_place().is_some());
+    }
+
+    #[test]
     fn places_that_are_taken_go_when_they_are_given_back() {
-        let window = Window::default();
+        let window = window();
         let mut taken = take_all(&window);
         window.shrink();
         taken.pop();
@@ -186,7 +219,7 @@ mod tests {
         /// Whatever happens, as many places as the window says can be taken in the end, and no more.
         #[test]
         fn places_and_size_agree(steps in prop::collection::vec(0..4u8, 0..200)) {
-            let window = Window::default();
+            let window = window();
             let mut taken = Vec::new();
             for step in steps {
                 match step {
