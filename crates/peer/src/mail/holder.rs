@@ -36,7 +36,7 @@ use crate::{
 /// Wants of all peers that are kept at once.
 const MOST_PROMISES: u32 = 1_000;
 /// Pieces sent between two notes in the store: what is sent again after a crash.
-const BATCH: usize = 16;
+const BATCH: usize = 4;
 /// How long a full mailbox is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A mailbox that was full is left alone for so long, twice as long each time.
@@ -204,18 +204,23 @@ impl Holder {
             if batch.is_empty() {
                 return self.settle(promise, None).await;
             }
-            match self.send_pieces(promise, &caller, layout, &batch).await? {
+            let mut end = Sent::All;
+            for index in batch {
+                end = self.send_piece(promise, &caller, layout, index).await?;
+                if !matches!(end, Sent::All) {
+                    break;
+                }
+                missing.remove(index);
+            }
+            // An empty set in bytes is "every piece" on the wire; here what is left of nothing is settled at once.
+            if !missing.is_empty() {
+                let (ticket, bits) = (promise.ticket, missing.to_bytes());
+                self.store.write(move |t| table::set_missing(t, &ticket, &bits)).await?;
+            }
+            match end {
                 Sent::All => {}
                 Sent::Full => return Ok(Kept::InPart),
                 Sent::Refused(refusal) => return self.settle(promise, Some(refusal)).await,
-            }
-            batch.iter().for_each(|index| {
-                missing.remove(*index);
-            });
-            let (ticket, bits) = (promise.ticket, missing.to_bytes());
-            // An empty set in bytes is "every piece" on the wire; here what is left is settled at once.
-            if !missing.is_empty() {
-                self.store.write(move |t| table::set_missing(t, &ticket, &bits)).await?;
             }
         }
     }
@@ -241,35 +246,33 @@ impl Holder {
         }
     }
 
-    async fn send_pieces(
+    async fn send_piece(
         &self,
         promise: &PromiseRow,
         caller: &Caller,
         layout: Layout,
-        batch: &[u32],
+        index: u32,
     ) -> Result<Sent, Failure> {
-        let mut sink = self.sink(promise)?;
-        for &index in batch {
-            let range = layout.range(index);
-            let reading =
-                self.service.fetch(caller, promise.content_id, range.start, range.end - range.start);
-            let mut reading = match reading {
-                Ok(reading) => reading,
-                Err(busy) if busy.code == ErrorCode::RateLimited => return Ok(Sent::Full),
+        let range = layout.range(index);
+        let reading = self.service.fetch(caller, promise.content_id, range.start, range.end - range.start);
+        let mut reading = match reading {
+            Ok(reading) => reading,
+            Err(busy) if busy.code == ErrorCode::RateLimited => return Ok(Sent::Full),
+            Err(refusal) => return Ok(Sent::Refused(refusal)),
+        };
+        let mut parcel = vec![Bytes::copy_from_slice(&index.to_be_bytes())];
+        while let Some(block) = reading.next().await {
+            match block {
+                Ok(block) => parcel.push(block),
                 Err(refusal) => return Ok(Sent::Refused(refusal)),
-            };
-            let mut parcel = vec![Bytes::copy_from_slice(&index.to_be_bytes())];
-            while let Some(block) = reading.next().await {
-                match block {
-                    Ok(block) => parcel.push(block),
-                    Err(refusal) => return Ok(Sent::Refused(refusal)),
-                }
-            }
-            if sink.bytes(&parcel, false).await.is_err() {
-                return Ok(Sent::Full);
             }
         }
-        Ok(if sink.confirmed().await.is_ok() { Sent::All } else { Sent::Full })
+        let mut sink = self.sink(promise)?;
+        let sent = match sink.bytes(&parcel, false).await {
+            Ok(()) => sink.confirmed().await,
+            Err(gone) => Err(gone),
+        };
+        Ok(if sent.is_ok() { Sent::All } else { Sent::Full })
     }
 
     /// Tells the asker that nothing more comes.

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use content::ContentId;
-use peer::config::{AmqpSetting, ByteSize, PserverListen, Settings};
+use daemon::settings::ByteSize;
+use peer::config::{AmqpSetting, PserverListen, Settings};
 use testnet::{Api, Network, Peer, Rabbit, RabbitOptions, read, until, until_within};
 use wire::rest::pclient::{Download, DownloadState, PeerPath};
 

@@ -4,4 +4,17 @@
 
 mod authority;
 mod broker;
+mod faults;
+mod mail;
+mod reverse;
 mod station;
+mod talk;
+
+use testnet::sample;
+
+const MIB: usize = 1 << 20;
+
+/// A file of whole mebibytes.
+fn big(seed: u64, mebibytes: usize) -> bytes::Bytes {
+    sample(seed, mebibytes * MIB)
+}
