@@ -1,6 +1,6 @@
 //! [`Entry`]: what others see of one download, and how they talk to the task that runs it.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf, sync::Arc};
 
 use content::{ContentId, SafeName};
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use wire::rest::pclient::{Download, DownloadState};
 use super::{Part, plan::Scope};
 use crate::{
     Failure,
+    library::FileStamp,
     store::downloads::{DownloadRow, Kept},
 };
 
@@ -44,6 +45,10 @@ struct Control {
     seq: Option<u64>,
     named: bool,
     stop: Option<Stop>,
+    /// Of the finished file, when it was put there.
+    stamp: Option<FileStamp>,
+    /// An earlier download's file, which may still be right though it was touched.
+    doubtful: Option<PathBuf>,
     readers: BTreeMap<u64, Range<u32>>,
     next_reader: u64,
 }
@@ -79,6 +84,7 @@ impl Entry {
     pub(super) fn restored(row: &DownloadRow) -> Self {
         let entry = Self::for_readers(row.content_id);
         entry.adopt(row.seq, &row.name, row.named);
+        entry.set_stamp(row.stamp);
         entry.update(|view| {
             view.size = row.size;
             view.sources = row.sources.clone();
@@ -125,6 +131,23 @@ impl Entry {
     /// Whether a user chose the name.
     pub(super) fn is_named(&self) -> bool {
         self.control.lock().named
+    }
+
+    pub(super) fn stamp(&self) -> Option<FileStamp> {
+        self.control.lock().stamp
+    }
+
+    pub(super) fn set_stamp(&self, stamp: Option<FileStamp>) {
+        self.control.lock().stamp = stamp;
+    }
+
+    /// Has a file looked at before anything is fetched.
+    pub(super) fn doubt(&self, path: PathBuf) {
+        self.control.lock().doubtful = Some(path);
+    }
+
+    pub(super) fn take_doubtful(&self) -> Option<PathBuf> {
+        self.control.lock().doubtful.take()
     }
 
     pub(super) fn scope(&self) -> Scope {

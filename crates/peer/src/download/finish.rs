@@ -2,6 +2,7 @@
 //!
 //! Order matters for a crash in between: the bytes are on disk, then the file has its name (a second name for the
 //! part), then the store says so, then the part's own name goes. Started again at any point, it ends the same way.
+//! Where a crash keeps the store from learning the file's last stamp, the file is read again when it is asked for.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -20,6 +21,7 @@ use crate::{
 pub(super) struct Finished {
     pub(super) path: PathBuf,
     pub(super) name: SafeName,
+    pub(super) stamp: Option<FileStamp>,
 }
 
 pub(super) async fn finish(
@@ -55,6 +57,7 @@ pub(super) async fn finish(
         size: Some(part.outline().layout().size()),
         error: None,
         path: Some(path.clone()),
+        stamp: None, // it moves when the part's own name goes
         sources: view.sources,
     };
     engine.store.write(move |t| table::set_done(t, &done)).await?;
@@ -64,14 +67,17 @@ pub(super) async fn finish(
         part_.remove();
         fs::symlink_metadata(&path_).map(|metadata| FileStamp::of(&metadata))
     });
-    let stamp = stamp.await.map_err(Failure::internal)?;
+    let stamp = stamp.await.map_err(Failure::internal)?.ok();
+    if let Some(stamp) = stamp {
+        engine.store.write(move |t| table::set_stamp(t, seq, &stamp)).await?;
+    }
     // A restricted file is served by its owner alone.
     if engine.reshare
         && !restricted
-        && let Ok(stamp) = stamp
+        && let Some(stamp) = stamp
     {
         let file = NewFile::new(path.clone(), name.clone(), stamp, part.outline().clone());
         engine.library.add(vec![file]).await?;
     }
-    Ok(Finished { path, name })
+    Ok(Finished { path, name, stamp })
 }

@@ -152,7 +152,7 @@ async fn attempt(
     end
 }
 
-async fn conclude(engine: &Engine, entry: &Entry, end: End) -> bool {
+pub(super) async fn conclude(engine: &Engine, entry: &Entry, end: End) -> bool {
     let (state, kept, error) = match &end {
         End::Done(_) => (DownloadState::Done, None, None),
         End::Stopped(Stop::Pause) => (DownloadState::Paused, Some(Kept::Paused), None),
@@ -189,6 +189,7 @@ async fn conclude(engine: &Engine, entry: &Entry, end: End) -> bool {
             view.name = finished.name.to_string();
             view.path = Some(finished.path.display().to_string());
             view.verified_bytes = view.size.unwrap_or(0);
+            entry.set_stamp(finished.stamp);
         }
     });
     if !matches!(end, End::Done(_)) {

@@ -29,7 +29,7 @@ mod span;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
@@ -50,6 +50,7 @@ pub use reader::ContentReader;
 use self::{
     engine::Engine,
     entry::{Entry, Stage, Stop},
+    here::Before,
 };
 use crate::{
     Failure,
@@ -156,15 +157,19 @@ impl Downloads {
         if let Some(entry) = self.alive(&id).filter(|entry| entry.seq().is_some()) {
             return Ok((entry.view(), false));
         }
-        if let Some(entry) = self.finished(&id) {
-            return Ok((entry.view(), false));
-        }
+        let (doubtful, known) = match self.before(&id) {
+            Before::Right(entry) => return Ok((entry.view(), false)),
+            Before::Doubtful(path, known) => (Some(path), known),
+            Before::Nothing => (None, None),
+        };
         let shared = self.shared(&id);
-        let entry = self.create(id, name).await?;
-        match shared {
-            Some(shared) => self.settle_shared(vec![(entry.clone(), shared)]).await?,
-            None => self.run(entry.clone()),
+        let entry = self.create(id, name.or(known)).await?;
+        if let Some(shared) = shared {
+            self.settle_shared(vec![(entry.clone(), shared)]).await?;
+            return Ok((entry.view(), true));
         }
+        doubtful.into_iter().for_each(|path| entry.doubt(path));
+        self.run(entry.clone());
         Ok((entry.view(), true))
     }
 
@@ -265,8 +270,16 @@ impl Downloads {
     /// # Errors
     /// `not_found` where nobody has it; `unavailable` where nobody can be reached.
     pub async fn open(&self, id: ContentId) -> Result<ContentReader, Failure> {
-        if let Some(entry) = self.engine.library.get(&id)
-            && let Ok(reader) = ContentReader::local(&entry)
+        for entry in self.engine.library.entries(&id) {
+            if let Ok(reader) = ContentReader::local(&entry.path, entry.name.clone(), entry.stamp) {
+                return Ok(reader);
+            }
+        }
+        // What is not shared on may still be here.
+        if let Before::Right(entry) = self.before(&id)
+            && let (Some(path), Some(stamp)) = (entry.view().path, entry.stamp())
+            && let Ok(name) = SafeName::new(&entry.name())
+            && let Ok(reader) = ContentReader::local(Path::new(&path), name, stamp)
         {
             return Ok(reader);
         }
@@ -389,7 +402,10 @@ impl Downloads {
         // On every line that it logs, whatever is filtered.
         let span = tracing::error_span!("download", download.id = entry.id(), content.id = %entry.content_id);
         let running = async move {
-            let over = Box::pin(job::run(&downloads.engine, &entry, soft)).await;
+            let over = match here::look_again(&downloads.engine, &entry, &soft).await {
+                Some(end) => job::conclude(&downloads.engine, &entry, end).await,
+                None => Box::pin(job::run(&downloads.engine, &entry, soft)).await,
+            };
             if over {
                 downloads.forget_alive(&entry);
             }

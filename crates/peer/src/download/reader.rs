@@ -3,11 +3,18 @@
 //! From the library it is a file. Otherwise a download is told what the reader waits for, and hands out each piece
 //! once it is verified; only what is read, and a little ahead, is fetched, unless the whole was asked for anyway.
 
-use std::{fs::File, ops::Range, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::File,
+    ops::Range,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use content::{Layout, PIECE_SIZE, SafeName};
 use futures::{Stream, stream};
+use wire::ErrorCode;
 
 use super::{
     Part,
@@ -15,7 +22,7 @@ use super::{
 };
 use crate::{
     Failure,
-    library::{FileStamp, SharedEntry, media_type_of},
+    library::{FileStamp, media_type_of},
 };
 
 /// Pieces that are fetched ahead of a reader.
@@ -48,14 +55,18 @@ impl Drop for Reader {
 }
 
 impl ContentReader {
-    pub(super) fn local(entry: &SharedEntry) -> Result<Self, Failure> {
-        let layout = Layout::new(entry.size).map_err(Failure::internal)?;
-        let file = File::open(&entry.path).map_err(|error| Failure::storage(&error))?;
-        let stamp = FileStamp::of(&file.metadata().map_err(|error| Failure::storage(&error))?);
-        if stamp != entry.stamp {
-            return Err(Failure::not_found("the file was changed since it was shared"));
+    /// A file that is here, if it still is what it was when it had this stamp.
+    pub(super) fn local(path: &Path, name: SafeName, stamp: FileStamp) -> Result<Self, Failure> {
+        let layout = Layout::new(stamp.size).map_err(Failure::internal)?;
+        // A link put in the file's place since is not followed, and nothing waits for the other end of a pipe.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+        let file = opened.map_err(|error| Failure::storage(&error))?;
+        let now = FileStamp::of(&file.metadata().map_err(|error| Failure::storage(&error))?);
+        if now != stamp {
+            return Err(changed());
         }
-        Ok(Self { layout, name: entry.name.clone(), from: From::File(Arc::new(file), stamp) })
+        Ok(Self { layout, name, from: From::File(Arc::new(file), stamp) })
     }
 
     /// Waits until the download knows what the file looks like.
@@ -106,17 +117,15 @@ impl ContentReader {
         let read = match &self.from {
             From::File(file, stamp) => {
                 let (file, stamp) = (file.clone(), *stamp);
-                tokio::task::spawn_blocking(move || {
+                let read = tokio::task::spawn_blocking(move || {
                     let mut bytes = vec![0; length];
-                    file.read_exact_at(&mut bytes, portion.start)?;
+                    let read = file.read_exact_at(&mut bytes, portion.start);
+                    // After reading, so that what came is of the file that it was.
                     let unchanged = FileStamp::of(&file.metadata()?) == stamp;
-                    if unchanged {
-                        Ok(Bytes::from(bytes))
-                    } else {
-                        Err(std::io::Error::other("the file was changed"))
-                    }
-                })
-                .await
+                    read.map(|()| unchanged.then(|| Bytes::from(bytes)))
+                });
+                let read = read.await.map_err(Failure::internal)?;
+                return read.map_err(|error| Failure::storage(&error))?.ok_or_else(changed);
             }
             From::Download { part, reader } => {
                 self.arrived(part, reader, portion.start, end).await?;
@@ -145,6 +154,10 @@ impl ContentReader {
             },
         }
     }
+}
+
+fn changed() -> Failure {
+    Failure::new(ErrorCode::Unprocessable, "the file was changed since it was hashed")
 }
 
 impl std::fmt::Debug for ContentReader {

@@ -26,6 +26,7 @@ use super::{
     Downloads,
     engine::Engine,
     entry::{Entry, Stage},
+    here::Before,
 };
 use crate::{
     Failure,
@@ -71,9 +72,17 @@ pub(super) async fn start_many(
 ) -> Result<Vec<Download>, Failure> {
     let (mut answers, mut fresh) = (BTreeMap::new(), Vec::new());
     let mut seen = BTreeMap::new();
+    let mut doubtful = BTreeMap::new();
     for (at, (id, name)) in wanted.iter().enumerate() {
-        let running =
-            downloads.alive(id).filter(|entry| entry.seq().is_some()).or_else(|| downloads.finished(id));
+        let running = downloads.alive(id).filter(|entry| entry.seq().is_some());
+        let running = running.or_else(|| match downloads.before(id) {
+            Before::Right(entry) => Some(entry),
+            Before::Doubtful(path, _) => {
+                doubtful.insert(*id, path);
+                None
+            }
+            Before::Nothing => None,
+        });
         match running {
             Some(entry) => {
                 answers.insert(at, entry);
@@ -102,6 +111,15 @@ pub(super) async fn start_many(
     if !here.is_empty() {
         downloads.settle_shared(here).await?;
     }
+    // A file that was touched is read again by a job of its own.
+    created.retain(|entry| match doubtful.remove(&entry.content_id) {
+        Some(path) => {
+            entry.doubt(path);
+            downloads.run(entry.clone());
+            false
+        }
+        None => true,
+    });
     let shown = wanted.iter().enumerate().map(|(at, (id, _))| {
         let at = if answers.contains_key(&at) { at } else { seen.get(id).copied().unwrap_or(at) };
         answers.get(&at).map(|entry| entry.view()).ok_or_else(|| Failure::internal("a download got lost"))
@@ -456,8 +474,10 @@ async fn settle(
             size: Some(size),
             error: None,
             path: Some(path.clone()),
+            stamp: Some(stamp),
             sources: vec![source],
         });
+        entry.set_stamp(Some(stamp));
         // A restricted file is served by its owner alone.
         if !restricted {
             files.push(NewFile::new(path, name, stamp, Arc::new(outline)));

@@ -426,3 +426,33 @@ proptest! {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run(steps));
     }
 }
+
+#[tokio::test]
+async fn what_was_given_to_this_peer_alone_is_shared_by_nobodys_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = open(folder.path()).await;
+    library.add(vec![file(1, "/s/own", "own")]).await.unwrap();
+    library.withhold(vec![id(1), id(2)]).await.unwrap();
+    assert!(!library.is_withheld(&id(1)).unwrap(), "it was shared here before");
+    for origin in [Origin::Found, Origin::Asked] {
+        library.apply(vec![file(2, "/s/given", "given")], vec![], origin).await.unwrap();
+        assert!(library.get(&id(2)).is_none() && library.is_excluded(Path::new("/s/given")), "{origin:?}");
+    }
+    let name = SafeName::new("given").unwrap();
+    library.set_partial(&id(2), &name, 1, None, 1).await.unwrap();
+    library.include(Path::new("/s")).await.unwrap();
+    library.add(vec![file(2, "/s/copy", "copy")]).await.unwrap();
+    drop(library);
+
+    let library = open(folder.path()).await;
+    library.add(vec![file(2, "/s/again", "again")]).await.unwrap();
+    assert_eq!(library.all().len(), 1);
+    let announced = library.delta(0, 100).await.unwrap().unwrap();
+    assert_eq!(announced.put.len(), 1, "{announced:?}");
+
+    // Everybody may have it now.
+    library.release(&id(2)).await.unwrap();
+    assert!(!library.is_excluded(Path::new("/s/again")));
+    library.apply(vec![file(2, "/s/again", "again")], vec![], Origin::Found).await.unwrap();
+    assert_eq!(library.entries(&id(2)).len(), 1);
+}

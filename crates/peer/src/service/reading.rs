@@ -1,8 +1,8 @@
 //! [`Reading`]: a file's bytes on their way out, block by block, read ahead by one.
 //!
 //! A shared file belongs to its user, who may change it at any time. So each block is handed out only if the file's
-//! size, mtime and inode after the read are those of the time it was hashed; else the receiver gets an error, and
-//! whoever watches the folders is told. Source: git's index, which trusts a file by the same three.
+//! size, times and inode after the read are those of the time it was hashed; else the receiver gets an error, and
+//! whoever watches the folders is told. Source: git's index, which trusts a file by the same.
 
 use std::{
     fs::File,
@@ -47,7 +47,9 @@ impl Open {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&entry.path);
         let file = opened.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => must_be.changed(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
+                must_be.changed()
+            }
             _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => must_be.changed(),
             _ => Failure::internal(error),
         })?;
@@ -114,7 +116,8 @@ impl Reading {
         place: OwnedSemaphorePermit,
     ) -> Self {
         let start = range.start;
-        let mut reading = Self { open, start, left: range, ahead: None, blocks, throttle, meter, _place: place };
+        let mut reading =
+            Self { open, start, left: range, ahead: None, blocks, throttle, meter, _place: place };
         reading.read_ahead();
         reading
     }

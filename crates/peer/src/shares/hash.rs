@@ -20,7 +20,7 @@ use std::{
     thread,
 };
 
-use content::{Layout, Outline, OutlineBuilder, PieceHasher, TooLarge};
+use content::{ContentId, Layout, Outline, OutlineBuilder, PieceHasher, TooLarge};
 use parking_lot::{Condvar, Mutex};
 
 use crate::library::FileStamp;
@@ -372,6 +372,28 @@ fn hash_piece(
         at += wanted as u64;
     }
     hasher.finish().ok_or(HashError::Changed)
+}
+
+/// Reads and hashes one file on this thread, and its stamp all the while.
+///
+/// # Errors
+/// As hashing gives.
+pub(crate) fn read_again(
+    path: &std::path::Path,
+    cancel: &AtomicBool,
+) -> Result<(ContentId, FileStamp), HashError> {
+    let (file, stamp, layout) = open(path)?;
+    let mut builder = OutlineBuilder::new(layout);
+    let mut buffer = vec![0; PORTION];
+    for index in 0..layout.count() {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(HashError::Cancelled);
+        }
+        builder.set(index, hash_piece(&file, layout, index, &mut buffer)?);
+    }
+    let outline = builder.finish().ok_or(HashError::Changed)?;
+    still(&file, path, stamp)?;
+    Ok((outline.id(), stamp))
 }
 
 fn open(path: &std::path::Path) -> Result<(File, FileStamp, Layout), HashError> {

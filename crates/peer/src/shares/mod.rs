@@ -46,6 +46,7 @@ use wire::{
     rest::{Audience, pclient::FileEvent},
 };
 
+pub(crate) use self::hash::read_again;
 use self::{
     follow::Finished,
     hash::{Cancel, HashError, Hasher},

@@ -303,7 +303,8 @@ impl Inner {
         {
             let mut in_flight = self.in_flight.lock();
             if let Some((flying, cancel)) = in_flight.get(path) {
-                if *flying != stamp {
+                // Whoever hashes it looks at the ctime at the end.
+                if !flying.is_like(&stamp) {
                     cancel.store(true, Ordering::Relaxed);
                     self.quiet.touch(path, AFTER_WRITE);
                 }

@@ -174,9 +174,9 @@ async fn what_happens_in_the_folder_happens_in_the_library() {
     home.has(&["c.txt", "sub/deep/b.txt"]).await;
     fs::rename(home.path("sub"), home.path("moved")).unwrap();
     home.has(&["c.txt", "moved/deep/b.txt"]).await;
+    assert_eq!(home.shares.hashed_files(), hashed, "the same files under other names are not read again");
     fs::hard_link(home.path("c.txt"), home.path("moved/link.txt")).unwrap();
     home.has(&["c.txt", "moved/deep/b.txt", "moved/link.txt"]).await;
-    assert_eq!(home.shares.hashed_files(), hashed, "the same files under other names are not read again");
     assert!(start.elapsed() < Duration::from_secs(3));
 
     home.write("c.txt", b"another");
@@ -296,6 +296,103 @@ async fn what_was_unshared_stays_so_over_scans_and_restarts_until_it_is_asked_fo
     assert_eq!(entry.content_id, ContentId::of(b"mine"));
     home.has(&["public", "renamed"]).await;
     home.stop().await;
+}
+
+/// Writes other bytes of the same length into a file and puts its old time back, as some tools do.
+fn change_in_secret(path: &Path, bytes: &[u8]) {
+    let before = fs::metadata(path).unwrap();
+    assert_eq!(before.len(), bytes.len() as u64);
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    assert_eq!(fs::metadata(path).unwrap().modified().unwrap(), before.modified().unwrap());
+}
+
+#[tokio::test]
+async fn bytes_that_were_changed_and_got_their_old_time_back_are_read_again() {
+    let home = Home::new().await;
+    home.write("watched", b"before");
+    home.write("while off", b"before2");
+    home.write("touched", b"the same");
+    home.has(&["watched", "while off", "touched"]).await;
+    let content = |home: &Home, name: &str| home.library.by_path(&home.path(name)).unwrap().content_id;
+
+    change_in_secret(&home.path("watched"), b"after!");
+    until("it was read again", || async { content(&home, "watched") == ContentId::of(b"after!") }).await;
+    let home = home.away(|share| change_in_secret(&share.join("while off"), b"after!2")).await;
+    until("that too", || async { content(&home, "while off") == ContentId::of(b"after!2") }).await;
+
+    // Where the bytes are the same after all, nothing happens but the reading.
+    let mut changes = home.library.changes();
+    changes.mark_unchanged();
+    let hashed = home.shares.hashed_files();
+    let touched = home.path("touched");
+    fs::set_permissions(&touched, fs::Permissions::from_mode(0o640)).unwrap();
+    until("it was read again", || async { home.shares.hashed_files() > hashed }).await;
+    let stamp = FileStamp::of(&fs::metadata(&touched).unwrap());
+    until("its stamp is taken", || async { home.library.by_path(&touched).unwrap().stamp == stamp }).await;
+    assert_eq!(content(&home, "touched"), ContentId::of(b"the same"));
+    assert!(!changes.has_changed().unwrap(), "the directory need not hear of it");
+    home.stop().await;
+}
+
+#[tokio::test]
+async fn a_folder_whose_place_a_link_takes_is_withdrawn_with_all_that_was_in_it() {
+    let home = Home::new().await;
+    home.write("sub/one", b"one");
+    home.write("sub/deep/two", b"two");
+    home.write("other", b"other");
+    home.has(&["sub/one", "sub/deep/two", "other"]).await;
+    // The link even leads to the very same files.
+    let outside = home.folder.path().join("outside");
+    let start = Instant::now();
+    fs::rename(home.path("sub"), &outside).unwrap();
+    symlink(&outside, home.path("sub")).unwrap();
+    home.has(&["other"]).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+
+    fs::remove_file(home.path("sub")).unwrap();
+    fs::rename(&outside, home.path("sub")).unwrap();
+    home.has(&["sub/one", "sub/deep/two", "other"]).await;
+    let home = home
+        .away(|share| {
+            fs::rename(share.join("sub"), &outside).unwrap();
+            symlink(&outside, share.join("sub")).unwrap();
+        })
+        .await;
+    home.has(&["other"]).await;
+    home.stop().await;
+}
+
+#[tokio::test]
+async fn folders_that_would_share_the_keys_are_refused_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let open = |share: &str, downloads: &str| Roots::open(&[at(share)], &at(downloads), &at("data"));
+    for (share, downloads, setting) in [
+        ("data", "downloads", "PEER_SHARE_DIR"),
+        ("data/share", "downloads", "PEER_SHARE_DIR"),
+        ("share", "data", "PEER_DOWNLOAD_DIR"),
+        ("share", "data/downloads", "PEER_DOWNLOAD_DIR"),
+    ] {
+        let failure = open(share, downloads).unwrap_err();
+        assert!(failure.detail.starts_with(setting) && failure.detail.contains("PEER_DATA_DIR"), "{failure}");
+    }
+    // Also by way of a link.
+    symlink(at("data"), at("alias")).unwrap();
+    assert!(open("alias", "downloads").is_err());
+    let roots = open(".", "downloads").unwrap();
+    fs::write(at("data/identity.key"), b"a key").unwrap();
+    assert_eq!(roots.place(&roots.data.join("identity.key")), Place::Ignored);
+    for name in ["data", "data/identity.key"] {
+        assert_eq!(roots.resolve(&at(name)).unwrap_err().code, ErrorCode::Unprocessable, "{name}");
+    }
+    let roots = open("share", "downloads").unwrap();
+    for above in [folder.path(), Path::new("/")] {
+        assert_eq!(roots.resolve(above).unwrap_err().code, ErrorCode::Unprocessable, "{}", above.display());
+    }
+    fs::create_dir(at("beside")).unwrap();
+    assert_eq!(roots.resolve(&at("beside")).unwrap_err().code, ErrorCode::PermissionDenied);
 }
 
 #[tokio::test]

@@ -13,10 +13,16 @@ use std::{
 use content::{ContentId, SafeName};
 use wire::rest::Audience;
 
-use super::{Inner, Landing, blocking, hash::Cancel, pass, refusal, refuse_withheld};
+use super::{
+    Inner, Landing, blocking,
+    hash::{Cancel, HashError},
+    pass,
+    quiet::AFTER_WRITE,
+    refusal, refuse_withheld,
+};
 use crate::{
     Failure,
-    library::{NewFile, SharedEntry},
+    library::{FileStamp, NewFile, SharedEntry},
     place::{Blocked, By, PlaceError},
 };
 
@@ -53,7 +59,7 @@ pub(super) async fn adopt(
     refuse_withheld(inner, &id)?;
     let moving = inner.clone();
     // The watcher sees the file at its place before the library has it; in flight, it is not hashed again.
-    let (path, name, cancel) = blocking(move || {
+    let (path, name, moved, cancel) = blocking(move || {
         let mut guard = guard;
         let cancel = Cancel::default();
         let on_its_way = |path: &Path| {
@@ -61,11 +67,17 @@ pub(super) async fn adopt(
         };
         let (path, name) = place(&moving, &temp, &name, on_its_way)?;
         guard.0 = None;
-        Ok((path, name, cancel))
+        // Its new name has moved the ctime.
+        let now = fs::symlink_metadata(&path).map_err(|error| Failure::storage(&error))?;
+        Ok((path, name, FileStamp::of(&now), cancel))
     })
     .await?;
     let _landed = Landing { inner, path: &path, cancel: &cancel };
-    let file = NewFile { audience, ..NewFile::new(path.clone(), name, stamp, outline) };
+    if !moved.is_like(&stamp) {
+        inner.quiet.touch(&path, AFTER_WRITE);
+        return Err(refusal(&path, &HashError::Changed));
+    }
+    let file = NewFile { audience, ..NewFile::new(path.clone(), name, moved, outline) };
     inner.library.add(vec![file]).await?;
     inner.library.by_path(&path).ok_or_else(|| Failure::not_found("the file is gone"))
 }

@@ -13,6 +13,8 @@ use wire::{
     rest::pclient::{DownloadError, Source},
 };
 
+use crate::library::FileStamp;
+
 /// A step of [`super::schema`].
 pub(super) const DOWNLOADS: &str = "
 CREATE TABLE downloads (
@@ -56,6 +58,8 @@ pub(crate) struct DownloadRow {
     pub(crate) size: Option<u64>,
     pub(crate) error: Option<DownloadError>,
     pub(crate) path: Option<PathBuf>,
+    /// Of the finished file, when it was put there.
+    pub(crate) stamp: Option<FileStamp>,
     pub(crate) sources: Vec<Source>,
 }
 
@@ -81,8 +85,8 @@ pub(crate) fn insert(
 /// Everything, oldest first.
 pub(crate) fn all(c: &Connection) -> rusqlite::Result<Vec<DownloadRow>> {
     let mut statement = c.prepare(
-        "SELECT seq, content_id, name, named, state, size, error_code, error_detail, path, sources
-         FROM downloads ORDER BY seq",
+        "SELECT seq, content_id, name, named, state, size, error_code, error_detail, path, sources,
+                mtime_ns, ctime_ns, inode FROM downloads ORDER BY seq",
     )?;
     // A row that this program cannot read is left out, not a reason never to start again.
     let rows = statement.query_map([], |row| Ok(read(row)))?;
@@ -98,6 +102,14 @@ fn read(row: &Row<'_>) -> Option<DownloadRow> {
     });
     let sources: Option<String> = row.get("sources").ok()?;
     let path: Option<Vec<u8>> = row.get("path").ok()?;
+    let size = row.get::<_, Option<i64>>("size").ok()?.map(i64::cast_unsigned);
+    let times: (Option<i64>, Option<i64>) = (row.get("mtime_ns").ok()?, row.get("ctime_ns").ok()?);
+    let stamp = match (size, times, row.get::<_, Option<i64>>("inode").ok()?) {
+        (Some(size), (Some(mtime_ns), Some(ctime_ns)), Some(inode)) => {
+            Some(FileStamp { size, mtime_ns, ctime_ns, inode: inode.cast_unsigned() })
+        }
+        _ => None,
+    };
     Some(DownloadRow {
         seq: row.get::<_, i64>("seq").ok()?.cast_unsigned(),
         content_id: ContentId::from_bytes(row.get("content_id").ok()?),
@@ -109,9 +121,10 @@ fn read(row: &Row<'_>) -> Option<DownloadRow> {
             2 => Kept::Failed,
             _ => Kept::Done,
         },
-        size: row.get::<_, Option<i64>>("size").ok()?.map(i64::cast_unsigned),
+        size,
         error,
         path: path.map(|path| PathBuf::from(OsString::from_vec(path))),
+        stamp,
         sources: sources.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default(),
     })
 }
@@ -182,17 +195,28 @@ pub(crate) fn set_state(
 pub(crate) fn set_done(t: &Transaction<'_>, done: &DownloadRow) -> rusqlite::Result<()> {
     let sources = serde_json::to_string(&done.sources).unwrap_or_default();
     t.prepare_cached(
-        "UPDATE downloads SET state = 3, name = ?2, size = ?3, path = ?4, sources = ?5, error_code = NULL,
-         error_detail = NULL, chaining_values = NULL, pieces = NULL WHERE seq = ?1",
+        "UPDATE downloads SET state = 3, name = ?2, size = ?3, path = ?4, sources = ?5, mtime_ns = ?6,
+         ctime_ns = ?7, inode = ?8, error_code = NULL, error_detail = NULL, chaining_values = NULL,
+         pieces = NULL WHERE seq = ?1",
     )?
     .execute(params![
         done.seq.cast_signed(),
         done.name.as_str(),
         done.size.map(u64::cast_signed),
         done.path.as_ref().map(|path| path.as_os_str().as_bytes()),
-        sources
+        sources,
+        done.stamp.map(|stamp| stamp.mtime_ns),
+        done.stamp.map(|stamp| stamp.ctime_ns),
+        done.stamp.map(|stamp| stamp.inode.cast_signed()),
     ])
     .map(|_| ())
+}
+
+/// The stamp of a finished file that was not known when it was said to be done.
+pub(crate) fn set_stamp(t: &Transaction<'_>, seq: u64, stamp: &FileStamp) -> rusqlite::Result<()> {
+    t.prepare_cached("UPDATE downloads SET mtime_ns = ?2, ctime_ns = ?3, inode = ?4 WHERE seq = ?1")?
+        .execute(params![seq.cast_signed(), stamp.mtime_ns, stamp.ctime_ns, stamp.inode.cast_signed()])
+        .map(|_| ())
 }
 
 pub(crate) fn remove(t: &Transaction<'_>, seq: u64) -> rusqlite::Result<()> {

@@ -1,10 +1,10 @@
 //! What happens to files on a disk: names that are taken, changes, and downloads that are paused and cancelled.
 
-use std::{fs, time::Duration};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use content::ContentId;
 use http::StatusCode;
-use testnet::{Network, read, sample, until, until_within};
+use testnet::{Network, Peer, read, sample, until, until_within};
 use wire::rest::pclient::DownloadState;
 
 use crate::{MIB, big};
@@ -158,5 +158,87 @@ async fn a_file_that_changes_while_it_is_served_gives_no_wrong_byte() {
     // What it has are true pieces: with the old bytes back under another name it ends, and only the rest is fetched.
     ana.share("old.bin", &file).await;
     ben.done(&download.id).await;
+    network.end([ben, ana]).await;
+}
+
+/// Writes other bytes of the same length into a file, and puts its old time back, as some tools do.
+fn change_in_secret(path: impl AsRef<Path>, bytes: &[u8]) {
+    let before = fs::metadata(&path).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!((after.len(), after.modified().unwrap()), (before.len(), before.modified().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finished_file_that_was_changed_is_fetched_again_beside_it() {
+    let network = Network::start().await;
+    let ana = network.peer("ana").await;
+    let ben = network.peer_with("ben", |settings| settings.reshare = false).await;
+    let files =
+        [("small.txt", sample(83, 2_000)), ("large.bin", big(84, 3)), ("batch.txt", sample(85, 3_000))];
+    for (name, bytes) in &files {
+        let id = ana.share(name, bytes).await;
+        ben.held_by(id, 1).await;
+        let ask = async || match *name {
+            "batch.txt" => ben.start_many(&[(id, (*name).to_owned())]).await.remove(0),
+            _ => ben.start(id).await,
+        };
+        let first = ben.done(&ask().await.id).await;
+        let path = first.path.clone().unwrap();
+        let sent = ana.sent();
+        assert_eq!(ben.done(&ask().await.id).await.id, first.id, "asked again, it is the answer");
+
+        // Touched, but still right: it is read again, and not fetched.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(ben.done(&ask().await.id).await.path.unwrap(), path);
+        assert_eq!(ben.content(id, None).await.body, *bytes, "its bytes are read from there");
+        assert_eq!(ana.sent(), sent, "{name}");
+
+        // Other bytes under the same size and time.
+        change_in_secret(&path, b"damage");
+        assert_eq!(ben.content(id, None).await.body, *bytes, "not the ones that lie there now");
+        let again = ben.done(&ask().await.id).await;
+        assert_ne!(again.path.unwrap(), path, "{name}");
+        assert_eq!(&read(&path)[..6], b"damage", "what the user has there stays");
+    }
+    // Over a restart too.
+    let settings = ben.end().await;
+    change_in_secret(settings.download_dir.join("small (2).txt"), b"damage");
+    let ben = Peer::again(settings).await;
+    let id = ContentId::of(&files[0].1);
+    assert_eq!(ben.fetch(id).await.name, "small (2) (2).txt");
+    network.end([ben, ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_changed_in_secret_are_given_to_nobody() {
+    let network = Network::start().await;
+    let ana = network.peer("ana").await;
+    let ben = network.peer("ben").await;
+    let (small, large) = (sample(86, 2_000), big(87, 3));
+    for (name, bytes) in [("small.txt", &small), ("large.bin", &large)] {
+        let id = ana.share(name, bytes).await;
+        ben.held_by(id, 1).await;
+        change_in_secret(ana.share_dir().join(name), b"damage");
+        // At once, before anybody has looked at the file again.
+        let local = ana.content(id, None).await;
+        assert!(!local.status.is_success(), "{name}: {}", local.status);
+        let part = ana.content(id, Some("bytes=0-9")).await;
+        assert!(!part.status.is_success(), "{name}: {}", part.status);
+        let download = ben.start(id).await;
+        let waiting = ben.state(&download.id, DownloadState::Waiting).await;
+        assert!(waiting.verified_bytes < bytes.len() as u64);
+        until("the directory knows the file as it is", async || {
+            let left = ben.holders(id).await;
+            left.iter().all(|holder| holder.holder.username.as_str() != "ana").then_some(())
+        })
+        .await;
+        assert_eq!(
+            ben.delete(&format!("/v1/downloads/{}", download.id)).await.status,
+            StatusCode::NO_CONTENT
+        );
+    }
     network.end([ben, ana]).await;
 }
