@@ -35,8 +35,6 @@ use crate::{
 
 /// Wants of all peers that are kept at once.
 const MOST_PROMISES: u32 = 1_000;
-/// Pieces sent between two notes in the store: what is sent again after a crash.
-const BATCH: usize = 4;
 /// How long a full mailbox is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A mailbox that was full is left alone for so long, twice as long each time.
@@ -199,30 +197,20 @@ impl Holder {
                 }
             },
         };
-        loop {
-            let batch: Vec<u32> = missing.iter().take(BATCH).collect();
-            if batch.is_empty() {
-                return self.settle(promise, None).await;
+        while let Some(index) = missing.iter().next() {
+            match self.send_piece(promise, &caller, layout, index).await? {
+                Sent::All => {}
+                Sent::Full => return Ok(Kept::InPart),
+                Sent::Refused(refusal) => return self.settle(promise, Some(refusal)).await,
             }
-            let mut end = Sent::All;
-            for index in batch {
-                end = self.send_piece(promise, &caller, layout, index).await?;
-                if !matches!(end, Sent::All) {
-                    break;
-                }
-                missing.remove(index);
-            }
+            missing.remove(index);
             // An empty set in bytes is "every piece" on the wire; here what is left of nothing is settled at once.
             if !missing.is_empty() {
                 let (ticket, bits) = (promise.ticket, missing.to_bytes());
                 self.store.write(move |t| table::set_missing(t, &ticket, &bits)).await?;
             }
-            match end {
-                Sent::All => {}
-                Sent::Full => return Ok(Kept::InPart),
-                Sent::Refused(refusal) => return self.settle(promise, Some(refusal)).await,
-            }
         }
+        self.settle(promise, None).await
     }
 
     async fn send_proof(
