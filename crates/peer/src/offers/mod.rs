@@ -332,7 +332,7 @@ impl Offers {
     async fn attempt(&self, row: OfferRow, machines: &[PeerItem]) -> Result<Told, Failure> {
         let (links, offer) = (&self.parts().links, &message_of(&row));
         let online = machines.iter().filter(|machine| machine.online).take(MACHINES);
-        let online: Vec<Target> = online.map(|machine| Target::from(machine)).collect();
+        let online: Vec<Target> = online.map(Target::from).collect();
         let telling = online
             .into_iter()
             .map(|target| async move { (target.peer_id, deliver(links, offer, &target).await) });

@@ -203,7 +203,7 @@ mod unit {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         for size in [0, 1, READ_AT_ONCE, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (3 << 20) + 7] {
-            let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..251).cycle().take(size).collect();
             std::fs::write(&path, &bytes).unwrap();
             let bar = ProgressBar::hidden();
             assert_eq!(content_id_of(&path, &bar).unwrap(), ContentId::of(&bytes), "{size}");
