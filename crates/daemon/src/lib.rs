@@ -9,6 +9,7 @@ pub mod logging;
 pub mod metrics;
 pub mod serve;
 pub mod settings;
+pub mod terminal;
 
 pub use clock::Clock;
 pub use lifecycle::Lifecycle;

@@ -7,6 +7,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+pub(super) use daemon::terminal::escaped;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -99,26 +100,6 @@ impl Screen {
     }
 }
 
-/// A text from somebody else, fit for a terminal: control characters, and marks that reorder what follows, as escapes.
-pub(super) fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\u{2028}'
-            | '\u{2029}'
-            | '\u{200E}'
-            | '\u{200F}'
-            | '\u{202A}'..='\u{202E}'
-            | '\u{2066}'..='\u{2069}' => {
-                shown.extend(c.escape_unicode());
-            }
-            c if c.is_control() => shown.extend(c.escape_default()),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
 /// `1.5 GiB`, for people.
 pub(super) fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
@@ -141,13 +122,6 @@ pub(super) fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod unit {
     use super::*;
-
-    #[test]
-    fn nothing_of_a_name_speaks_to_the_terminal() {
-        assert_eq!(escaped("plain né שלום 🦀"), "plain né שלום 🦀");
-        assert_eq!(escaped("\u{1b}[2Ja\nb\u{9b}"), "\\u{1b}[2Ja\\nb\\u{9b}");
-        assert_eq!(escaped("\u{202e}fdp.exe"), "\\u{202e}fdp.exe");
-    }
 
     #[test]
     fn numbers_for_people() {
