@@ -9,15 +9,14 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Request, State},
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header, request::Parts};
+use http::{header, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
 use wire::{
     ErrorCode, PeerId,
-    http::{Problem, Query},
+    http::{Problem, Query, read_body},
 };
 
 use super::{auth::Address, problems};
@@ -79,13 +78,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Question<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
-        let bytes =
-            Bytes::from_request(request, app).await.map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    Problem::new(ErrorCode::TooLarge, "the body is larger than this call takes")
-                }
-                _ => Problem::invalid("the body ended too early or could not be read"),
-            })?;
+        let bytes = read_body(request, app).await?;
         serde_urlencoded::from_bytes(&bytes)
             .map(Self)
             .map_err(|error| Problem::invalid(format!("the body is not what this call takes: {error}")))

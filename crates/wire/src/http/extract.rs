@@ -1,13 +1,13 @@
 //! Extractors that refuse with a [`Problem`] naming what was wrong, where axum's own answer in plain text.
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection},
 };
 use http::{StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
 
-use super::Problem;
+use super::{Problem, pace};
 use crate::ErrorCode;
 
 /// A JSON body. Needs `content-type: application/json`; a body over the route's limit is `too_large`.
@@ -26,21 +26,32 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         {
             return Err(Problem::invalid(format!("the body must be application/json, not {kind:?}")));
         }
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| body_problem(&rejection))?;
+        let bytes = read_body(request, state).await?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| Problem::invalid(format!("the body is not what this call takes: {error}")))
     }
 }
 
-fn body_problem(rejection: &rejection::BytesRejection) -> Problem {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(ErrorCode::TooLarge, "the body is larger than this call takes")
+/// The whole body, within the route's limit and in time.
+///
+/// # Errors
+/// `too_large`; `timeout` for one that comes too slowly, whose connection then ends with the answer; `invalid_argument`
+/// for one that breaks off.
+pub async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let paced = request.map(|body| Body::new(pace::Paced::new(body)));
+    Bytes::from_request(paced, state).await.map_err(|rejection| {
+        if pace::is_late(&rejection) {
+            metrics::counter!("trueque_refusals_total", "reason" => "slow body").increment(1);
+            return Problem::new(ErrorCode::Timeout, "the body comes too slowly");
         }
-        _ => Problem::invalid("the body ended too early or could not be read"),
-    }
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Problem::new(ErrorCode::TooLarge, "the body is larger than this call takes")
+            }
+            _ => Problem::invalid("the body ended too early or could not be read"),
+        }
+    })
 }
 
 /// Query parameters. Unknown ones are refused where `T` denies unknown fields.

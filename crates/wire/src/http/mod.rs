@@ -5,8 +5,9 @@
 
 mod extract;
 pub mod layers;
+mod pace;
 pub mod page;
 mod problem;
 
-pub use extract::{JsonBody, Path, Query};
+pub use extract::{JsonBody, Path, Query, read_body};
 pub use problem::{Problem, ProblemDocument};
