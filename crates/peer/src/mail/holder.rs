@@ -197,7 +197,8 @@ impl Holder {
                 }
             },
         };
-        while let Some(index) = missing.iter().next() {
+        let to_send: Vec<u32> = missing.iter().collect();
+        for index in to_send {
             match self.send_piece(promise, &caller, layout, index).await? {
                 Sent::All => {}
                 Sent::Full => return Ok(Kept::InPart),
