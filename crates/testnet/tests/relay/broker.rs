@@ -7,7 +7,10 @@ use bytes::Bytes;
 use futures::future::join_all;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::FieldTable,
 };
 use peer::{
@@ -17,7 +20,7 @@ use peer::{
         message::{Outgoing, PublishError, Route},
     },
 };
-use testnet::{Proxy, Rabbit, RabbitOptions, until, until_within};
+use testnet::{Proxy, Rabbit, RabbitOptions, until};
 use wire::PeerId;
 
 use crate::station::{Station, anybody, logged_out, message, next, take, told};
@@ -292,11 +295,7 @@ async fn another_shape_is_named(url: &str) {
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await.unwrap();
     let ana = Station::of(id, AmqpSetting::At(url.to_owned().into()));
-    let why = until("it says why", async || match ana.state() {
-        RelayState::Away { why } if why.contains(&queue) => Some(why),
-        _ => None,
-    })
-    .await;
+    let why = ana.away_for(&queue).await;
     println!("{why}");
     assert!(why.contains("another shape") && why.contains("inequivalent arg 'x-"), "{why}");
     channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
@@ -314,11 +313,7 @@ async fn the_directorys_word_is_followed(url: &str) {
     assert_eq!(ana.off().await, "logged out");
     let plain = format!("amqp://{}", server(url));
     ana.link.send_replace(told(&plain, "guest", "wrong"));
-    let why = until("it says why", async || match ana.state() {
-        RelayState::Away { why } if why.contains("ACCESS_REFUSED") => Some(why),
-        _ => None,
-    })
-    .await;
+    let why = ana.away_for("ACCESS_REFUSED").await;
     assert!(why.starts_with(&server(url)), "{why}");
     ana.link.send_replace(told(&plain, "guest", "guest"));
     let answers = ana.on().await;
@@ -329,11 +324,7 @@ async fn the_directorys_word_is_followed(url: &str) {
     }
     assert_eq!(ana.on().await, answers);
     ana.link.send_replace(told("amqp:nothing", "guest", "guest"));
-    let why = until("it says why", async || match ana.state() {
-        RelayState::Away { why } if why.contains("directory") => Some(why),
-        _ => None,
-    })
-    .await;
+    let why = ana.away_for("directory").await;
     assert!(why.starts_with("the directory's broker: "), "{why}");
     ana.link.send_replace(told(&plain, "guest", "guest"));
     assert_ne!(ana.on().await, answers);
@@ -354,16 +345,20 @@ async fn the_directorys_word_is_followed(url: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_broker_that_goes_and_comes() {
     let mut rabbit = Rabbit::start(RabbitOptions::default()).await;
-    let ana = Station::at(&rabbit.url()).await;
+    let mut ana = Station::at(&rabbit.url()).await;
     let mut beto = Station::at(&rabbit.url()).await;
-    what_waits_outlives_it(&mut rabbit, &ana, Going::InOrder).await;
-    what_waits_outlives_it(&mut rabbit, &ana, Going::Killed).await;
+    // A quorum queue of 3.10 that is not half a second old is lost with its node, so hers is made here.
+    let carla = Station::at(&rabbit.url()).await;
+    let gone = carla.id;
+    carla.stop().await;
+    what_waits_outlives_it(&mut rabbit, &ana, gone, Going::InOrder).await;
+    what_waits_outlives_it(&mut rabbit, &ana, gone, Going::Killed).await;
     messages_flow_again(&ana, &mut beto).await;
     an_alarm_is_shown_and_ends(&rabbit, &ana, &mut beto).await;
-    an_exchange_that_was_deleted_is_made_again(&rabbit.url(), &ana, &mut beto).await;
-    users_that_are_peers_speak_for_themselves(&rabbit).await;
-    ana.stop().await;
     beto.stop().await;
+    an_exchange_that_was_deleted_is_made_again(&rabbit.url(), &mut ana).await;
+    ana.stop().await;
+    users_that_are_peers_speak_for_themselves(&rabbit).await;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -372,12 +367,9 @@ enum Going {
     Killed,
 }
 
-async fn what_waits_outlives_it(rabbit: &mut Rabbit, ana: &Station, going: Going) {
-    let carla = Station::at(&rabbit.url()).await;
-    let gone = carla.id;
-    carla.stop().await;
-    ana.send(gone, Route::Want, "want").await.unwrap();
-    ana.send(gone, Route::Mailbox, "mail").await.unwrap();
+async fn what_waits_outlives_it(rabbit: &mut Rabbit, ana: &Station, gone: PeerId, going: Going) {
+    ana.send_at_last(gone, Route::Want, "want").await;
+    ana.send_at_last(gone, Route::Mailbox, "mail").await;
     let before = ana.on().await;
     match going {
         Going::InOrder => rabbit.stop().await,
@@ -393,15 +385,7 @@ async fn what_waits_outlives_it(rabbit: &mut Rabbit, ana: &Station, going: Going
     println!("{going:?}: connected {:?} after it was back", started.elapsed());
     assert_ne!(before, after);
     let mut carla = Station::of(gone, AmqpSetting::At(rabbit.url().into()));
-    carla.on().await;
-    let w = tokio::time::timeout(8 * SECOND, take(&mut carla.inbox.wants, 1)).await;
-    if w.is_err() {
-        println!("{}", rabbit.ctl(&["list_queues", "name", "messages", "messages_ready", "messages_unacknowledged", "consumers", "state", "leader"]).await);
-        println!("{}", rabbit.ctl(&["list_consumers"]).await);
-        println!("{}", rabbit.ctl(&["list_connections", "name", "state","channels", "client_properties"]).await);
-        println!("{}", rabbit.log());
-        panic!();
-    }
+    assert_eq!(take(&mut carla.inbox.wants, 1).await, ["want"]);
     assert_eq!(take(&mut carla.inbox.mailbox, 1).await, ["mail"]);
     carla.stop().await;
 }
@@ -458,20 +442,18 @@ async fn an_alarm_is_shown_and_ends(rabbit: &Rabbit, ana: &Station, beto: &mut S
     }
 }
 
-async fn an_exchange_that_was_deleted_is_made_again(url: &str, ana: &Station, beto: &mut Station) {
+async fn an_exchange_that_was_deleted_is_made_again(url: &str, ana: &mut Station) {
     let before = ana.on().await;
-    let channel = channel(url).await;
-    channel.exchange_delete("trueque.requests".into(), Default::default()).await.unwrap();
-    let outcome = ana.send(beto.id, Route::Live, "?").await.unwrap_err();
+    let requests = "trueque.requests".into();
+    channel(url).await.exchange_delete(requests, ExchangeDeleteOptions::default()).await.unwrap();
+    let outcome = ana.send(anybody(), Route::Live, "?").await.unwrap_err();
     assert!(matches!(outcome, PublishError::NotConnected(_)), "{outcome}");
     until("it is connected anew", async || (ana.on().await != before).then_some(())).await;
-    // The queues of others were bound to the one that is gone; they see it when they publish themselves.
-    let _refused = beto.send(ana.id, Route::Live, "?").await;
-    ana.send_at_last(beto.id, Route::Live, "hello").await;
-    until_within(10 * SECOND, "it comes", async || {
-        take(&mut beto.inbox.live, 1).await.contains(&"hello".to_owned()).then_some(())
-    })
-    .await;
+    // And its own queues are bound again.
+    let beto = Station::at(url).await;
+    beto.send_at_last(ana.id, Route::Live, "hello").await;
+    assert_eq!(take(&mut ana.inbox.live, 1).await, ["hello"]);
+    beto.stop().await;
 }
 
 /// Where the directory rules the broker, users are peers.

@@ -54,7 +54,8 @@ impl Station {
     pub(crate) async fn on_within(&self, limit: Duration) -> AnswerQueue {
         let mut state = self.broker.state();
         let is_on = |state: &RelayState| matches!(state, RelayState::On { .. });
-        let seen = tokio::time::timeout(limit, state.wait_for(is_on)).await.map(|state| state.unwrap().clone());
+        let seen =
+            tokio::time::timeout(limit, state.wait_for(is_on)).await.map(|state| state.unwrap().clone());
         match seen {
             Ok(RelayState::On { answers, .. }) => answers,
             _ => panic!("not connected within {limit:?}: {:?}", self.state()),
@@ -66,6 +67,15 @@ impl Station {
         until_within(limit, "it is away", async || match self.state() {
             RelayState::Away { why } => Some(why),
             RelayState::Off { .. } | RelayState::On { .. } => None,
+        })
+        .await
+    }
+
+    /// Waits until it is away because of this.
+    pub(crate) async fn away_for(&self, reason: &str) -> String {
+        until(reason, async || match self.state() {
+            RelayState::Away { why } if why.contains(reason) => Some(why),
+            _ => None,
         })
         .await
     }

@@ -179,6 +179,7 @@ fn explained(name: &str, trouble: Trouble) -> Trouble {
             text: format!("{name} has another shape on this broker, delete it there: {text}"),
         },
         Trouble::Refused { code, text } => Trouble::Refused { code, text: format!("{name}: {text}") },
-        other => other,
+        Trouble::Late(what) => Trouble::Lost(format!("{name}: {}", Trouble::Late(what))),
+        lost @ Trouble::Lost(_) => lost,
     }
 }

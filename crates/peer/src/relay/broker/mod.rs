@@ -28,6 +28,8 @@ mod declare;
 mod publisher;
 mod retry;
 mod session;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod worker;
 
