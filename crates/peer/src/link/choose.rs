@@ -59,6 +59,12 @@ impl Breaker {
         *self = Self::default();
     }
 
+    /// There is a connection, and no answer yet: it may be used, but past failures are not forgotten. A peer that lets
+    /// itself be dialled and then says nothing is tried less and less often, too.
+    fn connected(&mut self) {
+        self.closed_until = None;
+    }
+
     /// The peer could not be reached, or did not answer in time. `chance` is from 0 to 1.
     pub fn failed(&mut self, now: Instant, chance: f64) {
         self.failures = self.failures.saturating_add(1);
@@ -156,14 +162,22 @@ impl Ladder {
     /// The way that a question would take now, without trying anything.
     pub fn likely(&self, standing: PerRung<Standing>, now: Instant) -> Option<Rung> {
         let closed = |rung: &Rung| standing[*rung] != Standing::Missing && self.is_closed(*rung, now);
-        let open = |rung: &Rung| standing[*rung] == Standing::Open && closed(rung);
-        let fresh = |rung: &Rung| *rung != Rung::Reversed && closed(rung);
-        RUNGS.into_iter().find(|rung| open(rung) || fresh(rung))
+        let open = |rung: &Rung| standing[*rung] == Standing::Open;
+        // What has failed is only tried beside what carries.
+        let beside =
+            |rung: Rung| self.breakers[rung].has_failed() && self.is_carried_below(rung, standing, now);
+        let fresh = |rung: &Rung| *rung != Rung::Reversed && !beside(*rung);
+        RUNGS.into_iter().find(|rung| closed(rung) && (open(rung) || fresh(rung)))
     }
 
     /// The peer answered by this way.
     pub fn succeeded(&mut self, rung: Rung) {
         self.breakers[rung].succeeded();
+    }
+
+    /// There is a connection by this way.
+    pub fn connected(&mut self, rung: Rung) {
+        self.breakers[rung].connected();
     }
 
     /// The peer could not be reached by this way. `chance` is from 0 to 1.
@@ -261,6 +275,37 @@ mod tests {
         let up = standing(Open, Missing, Open);
         assert_eq!(ladder.choose(up, now), choice(Step::Use(Rung::Direct), &[]));
         assert_eq!(ladder.likely(up, now), Some(Rung::Direct));
+    }
+
+    #[test]
+    fn what_has_failed_once_is_not_shown_while_another_way_carries() {
+        let now = Instant::now();
+        let mut ladder = Ladder::default();
+        let reversed = standing(Possible, Open, Open);
+        assert_eq!(ladder.likely(reversed, now), Some(Rung::Direct), "it is worth waiting for");
+        ladder.failed(Rung::Direct, now, 0.5);
+        assert_eq!(ladder.choose(reversed, now), choice(Step::Use(Rung::Reversed), &[Rung::Direct]));
+        assert_eq!(ladder.likely(reversed, now), Some(Rung::Reversed));
+        assert_eq!(ladder.likely(standing(Possible, Missing, Missing), now), Some(Rung::Direct));
+    }
+
+    #[test]
+    fn a_peer_that_connects_and_never_answers_is_tried_less_and_less_often() {
+        let mut now = Instant::now();
+        let mut ladder = Ladder::default();
+        let all = standing(Open, Missing, Open);
+        for seconds in [1, 2, 4, 8] {
+            ladder.connected(Rung::Direct);
+            assert_eq!(ladder.choose(all, now), choice(Step::Use(Rung::Direct), &[]));
+            ladder.fell_silent(Rung::Direct, all, now, 0.5);
+            let pause = Duration::from_secs(seconds);
+            let still = now + pause - Duration::from_millis(1);
+            assert_eq!(ladder.choose(all, still), choice(Step::Use(Rung::Relayed), &[]));
+            now += pause;
+        }
+        ladder.connected(Rung::Direct);
+        ladder.succeeded(Rung::Direct);
+        assert_eq!(ladder, Ladder::default(), "an answer makes it good");
     }
 
     #[test]

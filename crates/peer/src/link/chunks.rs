@@ -55,7 +55,10 @@ impl GrpcChunks {
                     return Some(Err(LinkError::Unreachable("the answer ended without a status".to_owned())));
                 }
                 Some(Err(error)) => {
-                    return Some(Err(LinkError::Unreachable(format!("the answer broke off: {error}"))));
+                    // The error itself says only that, its source says why.
+                    let why =
+                        std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+                    return Some(Err(LinkError::Unreachable(format!("the answer broke off: {why}"))));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => self.parser.push(data),

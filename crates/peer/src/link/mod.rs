@@ -14,6 +14,8 @@ mod grpc;
 pub(crate) mod h2;
 pub(crate) mod relay;
 pub(crate) mod reverse;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -269,7 +271,8 @@ struct Lines {
 #[derive(Default)]
 struct Slot {
     link: Mutex<Option<GrpcLink>>,
-    connecting: tokio::sync::Mutex<()>,
+    /// Held while somebody connects; how the last attempt failed, if it did.
+    connecting: tokio::sync::Mutex<Option<(Instant, LinkError)>>,
 }
 
 impl Slot {
@@ -346,6 +349,8 @@ impl Links {
                         if let Some(link) = self.open(target, lines, rung, lane) {
                             return Ok(link);
                         }
+                        last = LinkError::Unreachable("it hung up at once".to_owned());
+                        lines.ladder.lock().failed(rung, Instant::now(), rand::random());
                     }
                     Err(error) => last = error,
                 },
@@ -437,9 +442,14 @@ impl Links {
         lane: usize,
     ) -> Result<(), LinkError> {
         let Some(slot) = lines.slot(rung, lane) else { return Ok(()) };
-        let _one_at_a_time = slot.connecting.lock().await;
+        let asked = Instant::now();
+        let mut failed = slot.connecting.lock().await;
         if slot.open().is_some() {
             return Ok(());
+        }
+        // Of those who waited for an attempt that failed, not each makes another one.
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(error.clone());
         }
         let inner = &self.inner;
         let attempt = async {
@@ -452,13 +462,15 @@ impl Links {
         match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await.unwrap_or(Err(LinkError::Silent)) {
             Ok(link) => {
                 *slot.link.lock() = Some(link);
-                self.succeeded(target.peer_id, rung);
+                *failed = None;
+                lines.ladder.lock().connected(rung);
                 tracing::debug!(peer.id = %target.peer_id, path = ?rung, "connected to a peer");
                 Ok(())
             }
             Err(error) => {
                 tracing::debug!(peer.id = %target.peer_id, path = ?rung, %error, "no connection to a peer");
                 lines.ladder.lock().failed(rung, Instant::now(), rand::random());
+                *failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
         }

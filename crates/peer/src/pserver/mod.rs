@@ -14,6 +14,7 @@
 mod deadline;
 mod fetch;
 mod grpc;
+mod linger;
 mod relay;
 mod reverse;
 mod small;
@@ -37,6 +38,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+use linger::Linger;
 pub use relay::{OnDialMe, RelayDoor};
 pub use reverse::DialBacks;
 
@@ -142,7 +144,7 @@ impl Pserver {
             .max_header_list_size(h2::MAX_HEADERS)
             .keep_alive_interval(h2::PING_CALLER_EVERY)
             .keep_alive_timeout(h2::PING_CALLER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            .serve_connection(TokioIo::new(Linger::new(stream)), TowerToHyperService::new(router));
         let mut serving = std::pin::pin!(serving);
         let soft = self.lifecycle.soft();
         tokio::select! {

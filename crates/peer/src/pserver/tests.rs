@@ -237,7 +237,7 @@ async fn only_the_connection_that_was_asked_for_is_taken() {
     assert!(arrival.try_recv().is_err());
 
     // None of that has used the token up; its own use does.
-    let _open = says(&ben, Purpose::Reversal, token.as_bytes()).await;
+    let open = says(&ben, Purpose::Reversal, token.as_bytes()).await;
     let link = timeout(PATIENCE, arrival).await.unwrap().unwrap();
     assert!(link.is_open());
     is_hung_up_on(says(&ben, Purpose::Reversal, token.as_bytes()).await).await;
@@ -249,6 +249,7 @@ async fn only_the_connection_that_was_asked_for_is_taken() {
     let connector = tokio_rustls::TlsConnector::from(Arc::new(unknown));
     let refused = timeout(PATIENCE, connector.connect(crate::tls::server_name(ana.id).unwrap(), stream));
     assert!(refused.await.unwrap().is_err());
+    drop((open, link));
 
     for peer in [ana, ben, carla] {
         peer.end().await;
