@@ -180,7 +180,6 @@ part('Back leads where one came from, and the keyboard leads everywhere', async 
   await betos.keyboard.press('Escape');
   await betos.locator('main').focus();
   for (const [key, heading] of [['2', 'Transfers'], ['3', 'My files'], ['4', 'Offers'], ['5', 'Peers'], ['6', 'Status']]) {
-    if (key === '4') betos.expect('/v1/offers');
     await betos.keyboard.press(key);
     await betos.getByRole('heading', { name: heading, level: 1 }).waitFor();
   }
@@ -194,6 +193,24 @@ part('Back leads where one came from, and the keyboard leads everywhere', async 
   await betos.keyboard.press('j');
   await betos.keyboard.press('j');
   assert.equal(await betos.evaluate(() => [...document.querySelectorAll('.rows > li')].findIndex((li) => li.contains(document.activeElement))), 1);
+});
+
+part('a file is offered, and accepted', async () => {
+  await row(anas, EVIL).getByRole('button', { name: 'Send' }).click();
+  const dialog = anas.getByRole('dialog');
+  await dialog.getByLabel('Username').fill('beto');
+  await dialog.getByRole('button', { name: 'Send' }).click();
+  await anas.getByText(`${EVIL} is offered to beto.`).waitFor();
+  await betos.getByText(`ana offers you ${EVIL}.`).waitFor();
+  await betos.getByRole('button', { name: 'Look' }).click();
+  assert.equal(await row(betos, EVIL).locator('.name').textContent(), EVIL);
+  await row(betos, EVIL).getByRole('button', { name: 'Accept' }).click();
+  await row(betos, EVIL).getByRole('link', { name: 'Here' }).waitFor();
+  assert.equal(await readFile(path.join(beto.downloads, EVIL), 'utf8'), 'harmless');
+  await go(anas, 'Offers');
+  await anas.getByLabel('From you').check();
+  await row(anas, EVIL).getByText('to beto').waitFor();
+  await go(anas, 'My files');
 });
 
 part('what is refused says why, and under which request id', async () => {

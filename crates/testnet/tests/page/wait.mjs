@@ -1,7 +1,7 @@
 // Waiting for what must come about, never for a time.
 
 /** How long anything may take. */
-export const PATIENCE_MS = 10_000;
+export const PATIENCE_MS = 20_000;
 
 /** Looks again and again until it is so. */
 export async function until(what, look) {

@@ -58,7 +58,7 @@ export function debounce(ms, work, signal) {
   };
 }
 
-/** Runs `work` at most once in `ms`, the last time after the last call. */
+/** Runs `work` at most once in `ms()`, the last time after the last call. */
 export function throttle(ms, work, signal) {
   let timer = null;
   signal?.addEventListener('abort', () => clearTimeout(timer), { once: true });
@@ -67,6 +67,6 @@ export function throttle(ms, work, signal) {
     timer ??= setTimeout(() => {
       timer = null;
       work();
-    }, ms);
+    }, ms());
   };
 }

@@ -14,6 +14,7 @@ const known = new Map();
 const byContent = new Map();
 const names = new Map();
 let gathered = new Map();
+let newest = null;
 
 /** Remembers downloads that were read or told. */
 export function take(...downloads) {
@@ -46,6 +47,11 @@ export async function page(query, signal) {
     if (!byContent.has(download.content_id)) byContent.set(download.content_id, download.id);
   }
   return answer;
+}
+
+/** Reads the newest downloads once, so that what was fetched lately is known as such. */
+export function readNewest() {
+  newest ??= page({ limit: 200 }).then(({ items }) => take(...items), () => { newest = null; });
 }
 
 /** Asks for a content. Until a holder is asked, the peer does not know its name; we do. */

@@ -2,17 +2,18 @@
 // token. A page that nobody sees listens to nothing: it costs nothing, and browsers allow six connections to a host.
 
 import { authorization } from './api.js';
-import { Topic } from './cell.js';
+import { Topic, throttle } from './cell.js';
 
 /** Events by name: `download`, `download_removed`, `file`, `offer`, `peer`, `status`. */
 export const events = new Topic();
-/** The stream is open, again: whatever was missed meanwhile must be read anew. */
+/** Something was missed: the stream was away, or this page too slow for it. What is shown must be read anew. */
 export const resync = new Topic();
 
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 10_000;
 /** How long a hidden page goes on listening, so that switching back and forth costs nothing. */
 const HIDDEN_FOR = 20_000;
+const MISSED_MS = 1_000;
 
 /** Listens until the signal aborts, whatever happens to the connection. */
 export async function listen(signal) {
@@ -30,7 +31,7 @@ export async function listen(signal) {
         pause = FIRST_PAUSE;
         if (opened) resync.tell();
         opened = true;
-        for await (const event of parse(response.body)) events.tell(event);
+        await tellAll(response.body);
       } else {
         await response.body?.cancel();
       }
@@ -46,12 +47,23 @@ export async function listen(signal) {
   }
 }
 
-/** The events of a stream: `{ name, data }`. Fields are `name: value` lines, an empty line ends an event. */
+/** Tells the events of a stream. Their ids count without gaps: where one is left out, it is gone for good. */
+async function tellAll(body) {
+  const missed = throttle(() => MISSED_MS, () => resync.tell());
+  let last = null;
+  for await (const event of parse(body)) {
+    const number = Number(event.id.split('-')[1]);
+    if (last !== null && number > last + 1) missed();
+    if (number) last = number;
+    events.tell(event);
+  }
+}
+
+/** The events of a stream: `{ id, name, data }`. Fields are `name: value` lines, an empty line ends an event. */
 export async function* parse(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
-  let name = 'message';
-  let data = '';
+  let [id, name, data] = ['', 'message', ''];
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
@@ -60,8 +72,10 @@ export async function* parse(body) {
     for (const raw of lines) {
       const line = raw.endsWith('\r') ? raw.slice(0, -1) : raw;
       if (line === '') {
-        if (data) yield { name, data: JSON.parse(data) };
-        [name, data] = ['message', ''];
+        if (data) yield { id, name, data: JSON.parse(data) };
+        [id, name, data] = ['', 'message', ''];
+      } else if (line.startsWith('id:')) {
+        id = line.slice(3).trim();
       } else if (line.startsWith('event:')) {
         name = line.slice(6).trim();
       } else if (line.startsWith('data:')) {

@@ -7,6 +7,9 @@ const WIDTH = 600;
 const HEIGHT = 120;
 const SPAN_MS = 180_000;
 
+/** The graph does not make a mountain of nothing. */
+const LOWEST_TOP = 100 << 10;
+
 /** `{ element, draw(samples) }`; samples are `{ at, down, up }`, the newest last. */
 export function graph() {
   const area = svg('path', { class: 'graph-area' });
@@ -19,7 +22,7 @@ export function graph() {
     element,
     /** Answers the rate at the top of the graph. */
     draw(samples, now = Date.now()) {
-      const top = roof(Math.max(1, ...samples.flatMap((sample) => [sample.down, sample.up])));
+      const top = roof(Math.max(LOWEST_TOP, ...samples.flatMap((sample) => [sample.down, sample.up])));
       const recent = samples.filter((sample) => sample.at > now - SPAN_MS);
       const line = (what) => recent.map((sample, at) => {
         const x = WIDTH * (1 - (now - sample.at) / SPAN_MS);
@@ -39,7 +42,7 @@ export function graph() {
 
 /** The next round number of a binary unit, so that the scale does not jump with each sample. */
 function roof(value) {
-  const unit = 1024 ** Math.floor(Math.log(Math.max(value, 1024)) / Math.log(1024));
+  const unit = 1024 ** Math.floor(Math.log(value) / Math.log(1024));
   const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1024];
   return unit * steps.find((step) => step * unit >= value);
 }

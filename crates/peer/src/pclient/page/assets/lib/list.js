@@ -30,8 +30,8 @@ export class PagedList {
     this.#options = options;
     mark(this.#items, 'aria-label', options.label);
     this.element = h('div', { class: 'list' }, this.#items, this.#foot, this.#more);
-    this.#near = new IntersectionObserver(([entry]) => {
-      if (entry.isIntersecting) this.more();
+    this.#near = new IntersectionObserver((entries) => {
+      if (entries.at(-1).isIntersecting) this.more();
     }, { rootMargin: '400px' });
     options.signal.addEventListener('abort', () => this.#near.disconnect(), { once: true });
   }

@@ -5,6 +5,8 @@ import { fill, h, say } from './dom.js';
 import { icon } from './icons.js';
 
 const SHOWN_MS = 6_000;
+/** Where there is something to press. */
+const SHOWN_TO_ACT_MS = 12_000;
 const MOST = 4;
 
 /** Says something to screen readers alone. */
@@ -33,7 +35,7 @@ export function toast(content, { action, bad = false, key = '' } = {}) {
   let timer;
   const fade = () => {
     clearTimeout(timer);
-    if (!bad) timer = setTimeout(close, SHOWN_MS);
+    if (!bad) timer = setTimeout(close, action ? SHOWN_TO_ACT_MS : SHOWN_MS);
   };
   element.addEventListener('pointerenter', () => clearTimeout(timer));
   element.addEventListener('focusin', () => clearTimeout(timer));

@@ -21,7 +21,7 @@ const LIST = [
   ['1 … 6', 'Go to a view, from the top'],
   ['j  k', 'Next, previous row'],
   ['Enter', 'Open the row'],
-  ['Esc', 'Close, or empty the search'],
+  ['Esc', 'Close; empty the search, then leave it'],
   ['?', 'This list'],
 ];
 

@@ -26,7 +26,7 @@ export function strip(id, signal) {
       if (!isAbort(problem)) say(words, problem.message);
     }
   };
-  const seen = new IntersectionObserver(([entry]) => (entry.isIntersecting ? look() : clearTimeout(timer)));
+  const seen = new IntersectionObserver((entries) => (entries.at(-1).isIntersecting ? look() : clearTimeout(timer)));
   seen.observe(canvas);
   signal.addEventListener('abort', () => {
     clearTimeout(timer);

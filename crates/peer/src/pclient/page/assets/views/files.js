@@ -17,8 +17,10 @@ import { playLink } from './found.js';
 import { button, empty, heading } from './parts.js';
 import { uploadsPanel } from './uploads.js';
 
-/** A file of a large folder comes every few milliseconds: the list is read again this often at most. */
+/** A file of a large folder comes every few milliseconds: the list is read again this often at most, a long one less. */
 const REFRESH_MS = 1_000;
+const REFRESH_LONG_MS = 5_000;
+const LONG = 200;
 /** Whom the next files are for: chosen once, kept while the page is open. */
 let audience = 'network';
 
@@ -35,14 +37,14 @@ export function show(main, _, signal) {
     label: 'My files',
     signal,
     load: (page, loading) => get('/v1/files', { q: filter.value, ...page }, loading),
-    key: (file) => `${file.content_id} ${file.name}`,
-    row: (file) => fileRow(file, () => list.refresh()),
+    key: keyOf,
+    row: (file) => fileRow(file, () => list.remove(keyOf(file))),
     empty: () => (filter.value
       ? empty('files', 'No file of yours is called so', 'A part of the name is enough.')
       : empty('files', 'You share nothing yet', 'Drop files above, or put them into a shared folder of this peer: they are found by themselves.')),
   });
   filter.addEventListener('input', debounce(150, () => list.reset(), signal));
-  const refresh = throttle(REFRESH_MS, () => list.refresh(), signal);
+  const refresh = throttle(() => (list.size > LONG ? REFRESH_LONG_MS : REFRESH_MS), () => list.refresh(), signal);
   events.listen(({ name, data }) => {
     if (name !== 'file') return;
     if (data.kind === 'refused') toast(h('p', {}, foreign(data.path), ` cannot be shared: ${data.detail}.`), { bad: true, key: data.path });
@@ -59,6 +61,10 @@ export function show(main, _, signal) {
     h('div', { class: 'bar' }, filter, button('folder', 'Share a path of this machine…', sharePath)),
     list.element);
   list.reset();
+}
+
+function keyOf({ content_id: id, name }) {
+  return `${id} ${name}`;
 }
 
 function totalsText({ files, bytes, hashing_files: hashing, hashing_bytes: left, announced }) {
@@ -92,13 +98,13 @@ function dropZone() {
     files, folder);
 }
 
-function fileRow(first, reread) {
+function fileRow(first, gone) {
   let file = first;
   const whom = h('button', { class: 'quiet small', onclick: () => chooseAudience('Who may have it?', file.audience, async (chosenOne) => {
     update(await call('PATCH', `/v1/files/${file.content_id}`, { json: { audience: chosenOne } }));
   }) });
   const name = plain(first.name);
-  const stop = button('close', `Stop sharing ${name}`, () => unshare(file, stop, reread), { bare: true });
+  const stop = button('close', `Stop sharing ${name}`, () => unshare(file, stop, gone), { bare: true });
   const element = h('li', {},
     icon(kindOf(file.media_type, file.name)),
     h('div', { class: 'row-main' },
@@ -133,15 +139,16 @@ function chooseAudience(question, now, work) {
 }
 
 /** Stops at once, and can be taken back: no question before. */
-async function unshare(file, pressed, reread) {
+async function unshare(file, pressed, gone) {
   const done = await act(pressed, 'Still shared.', () => call('DELETE', `/v1/files/${file.content_id}`));
   if (!done) return;
-  reread();
+  gone();
   announce(`${plain(file.name)} is no longer shared`);
   toast(h('p', {}, foreign(file.name), ' is no longer shared. The file stays where it is.'), {
     action: {
       label: 'Undo',
-      run: () => post('/v1/files', { path: file.path, audience: file.audience }).then(reread, (problem) => toastProblem(problem, 'Not shared again.')),
+      // The row comes back with the event that tells of it.
+      run: () => post('/v1/files', { path: file.path, audience: file.audience }).catch((problem) => toastProblem(problem, 'Not shared again.')),
     },
   });
 }

@@ -17,6 +17,7 @@ const ASKED_AT_ONCE = 2;
 export function foundRows(signal) {
   const rows = new Map();
   const relays = relayCounts(signal);
+  downloads.readNewest();
   downloads.changes.listen((changes) => {
     for (const download of changes.values()) rows.get(download?.content_id)?.moved(download);
   }, signal);

@@ -24,7 +24,7 @@ export function show(main, _, signal) {
     row: peerRow,
     empty: () => empty('peers', 'Nobody is here yet', 'Others join with the address of this directory: ', h('code', {}, status.value?.directory.url ?? ''), '.'),
   });
-  const refresh = throttle(1_000, () => list.refresh(), signal);
+  const refresh = throttle(() => 1_000, () => list.refresh(), signal);
   events.listen(({ name }) => { if (name === 'peer') refresh(); }, signal);
   resync.listen(refresh, signal);
   const timer = setInterval(() => { if (document.visibilityState === 'visible') refresh(); }, REFRESH_MS);

@@ -51,10 +51,11 @@ export function show(main, { params }, signal) {
   type.addEventListener('change', search);
   online.addEventListener('change', search);
   words.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && words.value) {
-      words.value = '';
-      search();
-    }
+    if (event.key !== 'Escape') return;
+    // A second time it leaves the field, so that the keys mean what they mean elsewhere.
+    if (!words.value) return main.focus();
+    words.value = '';
+    search();
   });
 
   main.append(
