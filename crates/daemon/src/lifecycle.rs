@@ -1,7 +1,8 @@
 //! [`Lifecycle`]: every task of the process, and the order in which they end.
 //!
-//! Stopping has two steps. *Soft*: take no new work, finish what is short. *Hard*: drop everything. A first SIGTERM or
-//! ctrl-c (or a vital task that ended) is soft; the second, or ten seconds, is hard. Then the tracker is awaited: a
+//! Stopping has two steps. *Soft*: take no new work, finish what is short. *Hard*: drop everything. A first SIGTERM,
+//! SIGHUP or ctrl-c (or a vital task that ended) is soft; the second, or ten seconds, is hard. SIGHUP says that the
+//! terminal went away; a program that was started to outlive it (`nohup`) does. Then the tracker is awaited: a
 //! task that nobody awaits does not exist.
 
 use std::{future::Future, process::ExitCode, time::Duration};
@@ -95,9 +96,17 @@ impl Lifecycle {
         use tokio::signal::unix::{SignalKind, signal};
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = if outlives_terminal() { None } else { Some(signal(SignalKind::hangup())?) };
+        let hung_up = async {
+            match &mut hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => tracing::info!("stopping: interrupted"),
             _ = terminate.recv() => tracing::info!("stopping: asked to terminate"),
+            _ = hung_up => tracing::info!("stopping: the terminal has gone"),
             () = self.soft.cancelled() => {}
         }
         tokio::select! {
@@ -116,6 +125,20 @@ impl Lifecycle {
     pub fn failed_task(&self) -> Option<&'static str> {
         *self.failed.lock()
     }
+}
+
+/// Whether the process was started so that SIGHUP does not end it. To listen for the signal would undo that.
+fn outlives_terminal() -> bool {
+    const SIGHUP: u64 = 1;
+    let Ok(status) = std::fs::File::open("/proc/self/status") else { return false };
+    let mut text = String::new();
+    let read = std::io::Read::take(status, 16 << 10);
+    if std::io::Read::read_to_string(&mut { read }, &mut text).is_err() {
+        return false;
+    }
+    let ignored = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (SIGHUP - 1)) != 0
 }
 
 /// Stops the process when a vital task is dropped while nobody asked for a stop.

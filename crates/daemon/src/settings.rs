@@ -17,6 +17,27 @@ pub fn load_dotenv() -> anyhow::Result<()> {
     }
 }
 
+/// The settings that there are, of all the programs. A test of each keeps it complete.
+const EXAMPLE: &str = include_str!("../../../.env.example");
+/// What the names of settings begin with.
+const PREFIXES: [&str; 4] = ["DIRECTORY_", "PEER_", "PSERVER_", "PCLIENT_"];
+
+/// Says which lines of `.env` look like settings and are none: misspelt, most likely. Call it once logs are written.
+pub fn warn_of_unknown() {
+    let Ok(lines) = dotenvy::dotenv_iter() else { return };
+    for name in unknown(lines.filter_map(Result::ok).map(|(name, _)| name)) {
+        tracing::warn!(
+            setting = name,
+            "`.env` sets what is no setting of Trueque; .env.example has those there are"
+        );
+    }
+}
+
+fn unknown(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known = |name: &str| EXAMPLE.lines().any(|line| line.split('=').next() == Some(name));
+    names.filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !known(name)).collect()
+}
+
 /// A duration such as `30s`, `5m` or `1h 30m`.
 ///
 /// # Errors
@@ -90,6 +111,12 @@ mod tests {
         }
         assert_eq!(ByteSize(10 << 20).to_string(), "10MiB");
         assert_eq!(ByteSize(1_000_000).to_string(), "1000000");
+    }
+
+    #[test]
+    fn misspelt_settings_are_noticed() {
+        let names = ["PEER_UPLOD_LIMIT", "PEER_UPLOAD_LIMIT", "DIRECTORY_LISTEN", "PCLIENT_HOST", "HOME"];
+        assert_eq!(unknown(names.map(str::to_owned).into_iter()), ["PEER_UPLOD_LIMIT", "PCLIENT_HOST"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     };
     let run = || -> anyhow::Result<ExitCode> {
         logging::init(config.log_format, &config.log_filter).context("RUST_LOG")?;
+        daemon::settings::warn_of_unknown();
         metrics::init()?;
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(config))
     };

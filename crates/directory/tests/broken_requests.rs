@@ -34,7 +34,7 @@ async fn each_gets_its_problem() {
         ("GET", "/v1/peers/xyz", token, "400 invalid_argument"),
         ("GET", &format!("/v1/peers/{}", "0".repeat(32)), token, "404 not_found"),
         ("GET", &format!("/v1/peers/{}/files", "0".repeat(32)), token, "404 not_found"),
-        ("GET", &format!("{peer}?x=1"), token, "200"),
+        ("GET", &format!("{peer}?x=1"), token, "400 invalid_argument"),
         ("GET", "/v1/search?unknown=1", token, "400 invalid_argument"),
         ("GET", "/v1/search?q=a&q=b", token, "400 invalid_argument"),
         ("GET", "/v1/search?limit=0", token, "400 invalid_argument"),

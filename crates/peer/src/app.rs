@@ -18,6 +18,7 @@ use wire::rest::pclient::Event;
 
 use crate::{
     config::{PserverListen, Settings, is_loopback},
+    data_dir::DataDir,
     directory_link::{
         DirectoryClient, Session,
         announce::{self, Held},
@@ -27,8 +28,8 @@ use crate::{
     events::Events,
     identity::Identity,
     library::Library,
-    mail::{self, Mail},
     link::{Links, PathChange, Reversals},
+    mail::{self, Mail},
     offers::{self, Offers},
     pclient::rest::{self, About, Pclient, guard::Guard},
     pserver::{DialBacks, OnDialMe, Pserver, RelayDoor},
@@ -46,6 +47,8 @@ pub struct Doors {
     /// None where the peer takes no calls.
     pub pserver: Option<TcpListener>,
     pub pclient: TcpListener,
+    /// Taken before a door opened: a second peer on the same folder never listens.
+    pub data_dir: DataDir,
 }
 
 /// A peer that runs.
@@ -61,16 +64,18 @@ impl Doors {
     /// Opens the listeners of the settings.
     ///
     /// # Errors
-    /// Where an address cannot be listened on, or a file that the settings name cannot be used, which is found out
-    /// before a socket opens; the message names the setting.
+    /// Where an address cannot be listened on, or a file or folder that the settings name cannot be used, which is
+    /// found out before a socket opens; the message names the setting.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
         DirectoryClient::new(&settings.directories, settings.directory_ca.as_deref())?;
+        let data_dir = DataDir::open(&settings.data_dir).await?;
+        shares::check(&folders_of(settings))?;
         let pserver = match settings.pserver_listen {
             PserverListen::Off => None,
             PserverListen::At(address) => Some(listen(address, "PSERVER_LISTEN").await?),
         };
         let pclient = listen(settings.pclient_listen, "PCLIENT_LISTEN").await?;
-        Ok(Self { pserver, pclient })
+        Ok(Self { pserver, pclient, data_dir })
     }
 }
 
@@ -96,15 +101,11 @@ impl App {
         let identity = Arc::new(Identity::open(&settings.data_dir)?);
         let own_id = identity.peer_id();
         let tls = NetworkTls::new(identity.clone());
-        let store = Store::open(&settings.data_dir.join("peer.db")).context("PEER_DATA_DIR: the store")?;
+        let store = Store::open_in(doors.data_dir).context("PEER_DATA_DIR: the store")?;
         let library = Library::open(store.clone(), clock.clone()).await?;
-        let download_dir = absolute(&settings.download_dir)
+        let folders = folders_of(settings);
+        let download_dir = absolute(&folders.download_dir)
             .with_context(|| format!("PEER_DOWNLOAD_DIR: {}", settings.download_dir.display()))?;
-        let folders = shares::Settings {
-            folders: settings.share_dirs.clone(),
-            download_dir: download_dir.clone(),
-            data_dir: settings.data_dir.clone(),
-        };
         let shares = Shares::start(&folders, library.clone(), clock.clone(), lifecycle)?;
 
         // The way to the directory.
@@ -126,8 +127,12 @@ impl App {
         announce::start(directory.clone(), library.clone(), held.clone(), lifecycle);
 
         // The relay, where there is a broker.
-        let broker_parts =
-            BrokerParts { own_id, setting: settings.amqp.clone(), link: session.watch(), clock: clock.clone() };
+        let broker_parts = BrokerParts {
+            own_id,
+            setting: settings.amqp.clone(),
+            link: session.watch(),
+            clock: clock.clone(),
+        };
         let (broker, deliveries) = Broker::start(broker_parts, lifecycle);
         let relay_parts =
             RelayParts { identity: identity.clone(), broker, deliveries, directory: directory.clone() };
@@ -261,6 +266,14 @@ async fn logged(serving: impl Future<Output = anyhow::Result<()>>) {
     }
 }
 
+fn folders_of(settings: &Settings) -> shares::Settings {
+    shares::Settings {
+        folders: settings.share_dirs.clone(),
+        download_dir: settings.download_dir.clone(),
+        data_dir: settings.data_dir.clone(),
+    }
+}
+
 /// The folder, made where it is missing, by the one path that does not depend on where this process stands: what is
 /// found there now must be found again under the same path after a restart.
 fn absolute(folder: &Path) -> std::io::Result<PathBuf> {
@@ -339,15 +352,12 @@ mod tests {
 
     impl Peer {
         async fn start(dir: &Path, directory: &FakeDirectory, user: Option<&str>) -> Self {
-            let mut settings = Settings::defaults();
+            let mut settings = settings_in(dir);
             settings.directories = vec![directory.url()];
             settings.username = user.map(|name| name.parse().unwrap());
             settings.password = user.map(|_| "correct horse".to_owned().into());
             settings.pserver_listen = PserverListen::At("127.0.0.1:0".parse().unwrap());
             settings.pclient_listen = "127.0.0.1:0".parse().unwrap();
-            settings.data_dir = dir.join("data");
-            settings.share_dirs = vec![dir.join("share")];
-            settings.download_dir = dir.join("downloads");
             let lifecycle = Lifecycle::new();
             let doors = Doors::open(&settings).await.unwrap();
             let app = App::start(&settings, doors, Clock::system(), &lifecycle).await.unwrap();
@@ -372,6 +382,14 @@ mod tests {
             };
             tokio::time::timeout(PATIENCE, looking).await.unwrap()
         }
+    }
+
+    fn settings_in(dir: &Path) -> Settings {
+        let mut settings = Settings::defaults();
+        settings.data_dir = dir.join("data");
+        settings.share_dirs = vec![dir.join("share")];
+        settings.download_dir = dir.join("downloads");
+        settings
     }
 
     #[tokio::test]
@@ -412,11 +430,31 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_used_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut settings = Settings::defaults();
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings_in(dir.path());
         settings.pserver_listen = PserverListen::Off;
         settings.pclient_listen = taken.local_addr().unwrap();
         let error = Doors::open(&settings).await.unwrap_err();
         assert!(error.to_string().starts_with("PCLIENT_LISTEN: "), "{error:#}");
+        // Before a socket opens: this one is taken.
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        type Break = fn(&mut Settings, PathBuf);
+        let broken: [(&str, Break); 3] = [
+            ("PEER_DATA_DIR: ", |settings, file| settings.data_dir = file),
+            ("PEER_SHARE_DIR: ", |settings, file| settings.share_dirs = vec![file]),
+            ("PEER_DOWNLOAD_DIR: ", |settings, file| settings.download_dir = file),
+        ];
+        for (named, change) in broken {
+            let mut settings = settings.clone();
+            change(&mut settings, file.clone());
+            let error = Doors::open(&settings).await.unwrap_err();
+            assert!(error.to_string().starts_with(named), "{error:#}");
+        }
+        let mut inside = settings.clone();
+        inside.share_dirs = vec![inside.data_dir.join("share")];
+        let error = Doors::open(&inside).await.unwrap_err().to_string();
+        assert!(error.starts_with("PEER_SHARE_DIR: ") && error.contains("PEER_DATA_DIR"), "{error}");
         settings.directory_ca = Some("/no/such/file".into());
         let error = Doors::open(&settings).await.unwrap_err();
         assert!(error.to_string().starts_with("PEER_DIRECTORY_CA: "), "{error:#}");
@@ -435,10 +473,7 @@ mod tests {
         assert_eq!(advertises("127.0.0.1:7", &[], here).await, ["127.0.0.1:7"]);
         assert_eq!(advertises("0.0.0.0:7", &[], here).await, ["127.0.0.1:7"]);
         assert_eq!(advertises("[::]:7", &[], "http://localhost:3000").await, ["[::1]:7"]);
-        assert_eq!(
-            advertises("0.0.0.0:7", &["a.example.org:0", "b:9"], here).await,
-            ["a.example.org:7", "b:9"]
-        );
+        assert_eq!(advertises("0.0.0.0:7", &["localhost:0", "b:9"], here).await, ["localhost:7", "b:9"]);
         // An address for documentation: a route, or none, but never the wildcard.
         let far = advertises("0.0.0.0:7", &[], "http://192.0.2.1:3000").await;
         assert!(far.len() == 1 && !far[0].starts_with("0.0.0.0"), "{far:?}");

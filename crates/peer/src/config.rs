@@ -131,6 +131,9 @@ pub struct Settings {
 /// The settings that are secret, and so are no flags.
 const SECRETS: [&str; 3] = ["PEER_PASSWORD", "PCLIENT_TOKEN", "PEER_AMQP_URL"];
 
+/// Addresses of one peer that a directory takes.
+const MAX_ENDPOINTS: usize = 16;
+
 /// Where other peers may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PserverListen {
@@ -191,6 +194,9 @@ impl Cli {
         let refuse = |message: String| clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"));
         cli.settings.take_secrets(environment).map_err(refuse)?;
         cli.settings.check().map_err(refuse)?;
+        if cli.command.is_none() {
+            cli.settings.check_login().map_err(refuse)?;
+        }
         Ok(cli)
     }
 }
@@ -235,7 +241,20 @@ impl Settings {
                 self.pclient_listen
             ));
         }
+        if self.pserver_advertise.len() > MAX_ENDPOINTS {
+            return Err(format!("PSERVER_ADVERTISE: names more than {MAX_ENDPOINTS} addresses"));
+        }
         Ok(())
+    }
+
+    /// A peer logs in at start with both or with neither; a command may ask for the other.
+    fn check_login(&self) -> Result<(), String> {
+        let needs = |one: &str, other: &str| Err(format!("{one}: is needed where {other} is set"));
+        match (&self.username, &self.password) {
+            (Some(_), None) => needs("PEER_PASSWORD", "PEER_USERNAME"),
+            (None, Some(_)) => needs("PEER_USERNAME", "PEER_PASSWORD"),
+            _ => Ok(()),
+        }
     }
 
     /// The directories to which names and passwords would travel in clear.
@@ -278,11 +297,15 @@ impl fmt::Display for PserverListen {
 /// Whether a URL's host is this machine by name or address.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => is_local(name),
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
     }
+}
+
+fn is_local(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn directory_url(text: &str) -> Result<Url, String> {
@@ -310,16 +333,30 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| why())
 }
 
-/// `host:port`; port 0 stands for the one that pserver listens on.
+/// `host:port`; port 0 stands for the one that pserver listens on, which only this machine's own addresses have.
 fn endpoint(text: &str) -> Result<String, String> {
     let why = || "write it as HOST:PORT, such as files.example.org:50051".to_owned();
     let (host, port) = text.trim().rsplit_once(':').ok_or_else(why)?;
-    let _port: u16 = port.parse().map_err(|_| why())?;
-    Host::parse(host).map_err(|_| why())?;
+    let port: u16 = port.parse().map_err(|_| why())?;
+    let host = Host::parse(host).map_err(|_| why())?;
+    let (unspecified, own) = match &host {
+        Host::Domain(name) => (false, is_local(name)),
+        Host::Ipv4(ip) => (ip.is_unspecified(), ip.is_loopback()),
+        Host::Ipv6(ip) => (ip.is_unspecified(), ip.is_loopback()),
+    };
+    if unspecified {
+        return Err("is every address and none: name one that other peers reach".to_owned());
+    }
+    if port == 0 && !own {
+        return Err("has port 0: name the port at which other peers reach that host".to_owned());
+    }
     Ok(text.trim().to_owned())
 }
 
 fn host_name(text: &str) -> Result<String, String> {
+    if text.contains('*') {
+        return Err("is a pattern; give each name".to_owned());
+    }
     Host::parse(text.trim())
         .map(|host| host.to_string())
         .map_err(|error| format!("{error}; give names, no ports"))
@@ -401,8 +438,12 @@ mod tests {
 
     #[test]
     fn a_flag_beats_the_environment_and_an_empty_variable_is_not_set() {
-        let environment =
-            [("PCLIENT_LISTEN", "127.0.0.1:1"), ("PEER_DATA_DIR", ""), ("PEER_USERNAME", "ana")];
+        let environment = [
+            ("PCLIENT_LISTEN", "127.0.0.1:1"),
+            ("PEER_DATA_DIR", ""),
+            ("PEER_USERNAME", "ana"),
+            ("PEER_PASSWORD", "correct horse"),
+        ];
         let settings = read(&["--pclient-listen", "127.0.0.1:2"], &environment).unwrap();
         assert_eq!(settings.pclient_listen.port(), 2);
         assert_eq!(settings.data_dir, PathBuf::from("./data/peer"));
@@ -432,7 +473,7 @@ mod tests {
         let environment = [
             ("PEER_DIRECTORY", "http://127.0.0.1:1/,https://d.example.org/base/"),
             ("PSERVER_LISTEN", "off"),
-            ("PSERVER_ADVERTISE", "a.example.org:1,[::1]:0"),
+            ("PSERVER_ADVERTISE", "a.example.org:1,[::1]:0,localhost:0"),
             ("PEER_RESHARE", "false"),
             ("PEER_AMQP_URL", "off"),
             ("PEER_UPLOAD_LIMIT", "10MiB"),
@@ -442,7 +483,7 @@ mod tests {
         let urls: Vec<_> = settings.directories.iter().map(|url| url.as_str().to_owned()).collect();
         assert_eq!(urls, ["http://127.0.0.1:1/", "https://d.example.org/base"]);
         assert_eq!(settings.pserver_listen, PserverListen::Off);
-        assert_eq!(settings.pserver_advertise.len(), 2);
+        assert_eq!(settings.pserver_advertise.len(), 3);
         assert!(!settings.reshare);
         assert!(matches!(settings.amqp, AmqpSetting::Never));
         assert_eq!(settings.upload_limit, ByteSize(10 << 20));
@@ -459,10 +500,17 @@ mod tests {
             ("PSERVER_LISTEN", "everywhere"),
             ("PSERVER_ADVERTISE", "host"),
             ("PSERVER_ADVERTISE", "host:99999"),
+            ("PSERVER_ADVERTISE", "files.example.org:0"),
+            ("PSERVER_ADVERTISE", "192.0.2.1:0"),
+            ("PSERVER_ADVERTISE", "0.0.0.0:50051"),
+            ("PSERVER_ADVERTISE", "[::]:50051"),
+            ("PSERVER_ADVERTISE", &["h:1"; 17].join(",")),
             ("PCLIENT_LISTEN", "5000"),
             ("PCLIENT_LISTEN", "0.0.0.0:5000"),
             ("PCLIENT_TOKEN", "two words"),
             ("PCLIENT_ALLOWED_HOSTS", "a b"),
+            ("PCLIENT_ALLOWED_HOSTS", "*"),
+            ("PCLIENT_ALLOWED_HOSTS", "a.example.org,*.example.org"),
             ("PEER_RESHARE", "perhaps"),
             ("PEER_ACCEPT_OFFERS_FROM", "ana,Ben!"),
             ("PEER_AMQP_URL", "http://x"),
@@ -477,8 +525,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_and_a_password_go_together_unless_a_command_asks() {
+        for (set, missing) in [("PEER_USERNAME", "PEER_PASSWORD"), ("PEER_PASSWORD", "PEER_USERNAME")] {
+            let one = [(set, "analuisa")];
+            let message = read(&[], &one).unwrap_err();
+            assert!(message.starts_with(&format!("{missing}: ")) && message.contains(set), "{message}");
+            assert!(read(&["login"], &one).is_ok() && read(&["status"], &one).is_ok());
+        }
+        assert!(read(&[], &[("PEER_USERNAME", "ana"), ("PEER_PASSWORD", "correct horse")]).is_ok());
+    }
+
+    #[test]
     fn secrets_show_nowhere() {
         let environment = [
+            ("PEER_USERNAME", "ana"),
             ("PEER_PASSWORD", "hunter2hunter2"),
             ("PCLIENT_TOKEN", "hunter2hunter2"),
             ("PEER_AMQP_URL", "amqp://u:hunter2hunter2@mq"),

@@ -16,6 +16,7 @@
 pub mod app;
 pub mod config;
 mod connection;
+pub mod data_dir;
 pub mod directory_link;
 pub mod download;
 pub mod events;

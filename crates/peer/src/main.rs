@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use daemon::{Clock, Lifecycle, logging, metrics, settings};
+use daemon::{Clock, Lifecycle, logging, metrics, settings as dotenv};
 use peer::{
     app::{App, Doors},
     config::{Cli, Settings},
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 }
 
 fn start() -> anyhow::Result<ExitCode> {
-    settings::load_dotenv()?;
+    dotenv::load_dotenv()?;
     let Cli { settings, command } = match Cli::from_process() {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -31,6 +31,7 @@ fn start() -> anyhow::Result<ExitCode> {
         Some(command) => Ok(runtime.block_on(cli::run(command, &settings))),
         None => {
             logging::init(settings.log_format, &settings.log_filter).context("RUST_LOG")?;
+            dotenv::warn_of_unknown();
             metrics::init()?;
             runtime.block_on(serve(settings))
         }

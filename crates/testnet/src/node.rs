@@ -12,6 +12,7 @@ use daemon::{Clock, Lifecycle};
 use peer::{
     app::{App, Doors},
     config::Settings,
+    link::Links,
 };
 
 use crate::Api;
@@ -63,6 +64,11 @@ impl Peer {
     /// Where a content lies while it arrives.
     pub fn part(&self, id: ContentId) -> PathBuf {
         self.download_dir().join(format!(".trueque-{id}.part"))
+    }
+
+    /// Its ways out to other peers.
+    pub fn links(&self) -> &Links {
+        &self.app.core.links
     }
 
     /// Bytes that it has sent to other peers since it started.

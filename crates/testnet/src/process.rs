@@ -45,6 +45,26 @@ impl Process {
         name: &str,
         more: &[(&str, &str)],
     ) -> Self {
+        let (folder, environment) = Self::settings(network, name, more);
+        Self::start(program.as_ref().to_owned(), folder, environment).await
+    }
+
+    /// Starts the program `peer` as [`Self::peer`] does, where it must not start. What it says.
+    pub async fn refused(
+        network: &Network,
+        program: impl AsRef<Path>,
+        name: &str,
+        more: &[(&str, &str)],
+    ) -> String {
+        let (folder, environment) = Self::settings(network, name, more);
+        let mut command = Self::command(program.as_ref(), &folder, &environment);
+        let ended = tokio::time::timeout(START_LIMIT, command.stderr(Stdio::piped()).output()).await;
+        let ended = ended.expect("the program ends in time").unwrap();
+        assert!(!ended.status.success() && ended.stdout.is_empty(), "it started: {ended:?}");
+        String::from_utf8(ended.stderr).unwrap()
+    }
+
+    fn settings(network: &Network, name: &str, more: &[(&str, &str)]) -> (PathBuf, Vec<(String, String)>) {
         let folder = network.folder(name);
         std::fs::create_dir_all(&folder).unwrap();
         let text = |path: &str| folder.join(path).display().to_string();
@@ -61,21 +81,19 @@ impl Process {
             ("RUST_LOG", "warn".to_owned()),
         ];
         let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let environment: Vec<(String, String)> =
-            settings.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(more).collect();
-        Self::start(program.as_ref().to_owned(), folder, environment).await
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value));
+        (folder, settings.chain(more).collect())
+    }
+
+    fn command(program: &Path, folder: &Path, environment: &[(String, String)]) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().envs(environment.iter().cloned()).current_dir(folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
     }
 
     async fn start(program: PathBuf, folder: PathBuf, environment: Vec<(String, String)>) -> Self {
-        let mut child = Command::new(&program)
-            .env_clear()
-            .envs(environment.iter().cloned())
-            .current_dir(&folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut child = Self::command(&program, &folder, &environment).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let (mut pserver, mut pclient) = (None, None);
         while pclient.is_none() {

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use wire::{
     ErrorCode, Username,
-    http::{JsonBody, Path, Problem},
+    http::{JsonBody, NoQuery, Path, Problem},
     rest::directory::{AccountReply, AccountRequest, InviteReply, InviteRequest},
 };
 
@@ -22,6 +22,7 @@ const LONGEST_INVITE: u64 = 366 * 24 * 3600;
 pub(super) async fn register(
     State(app): State<Arc<App>>,
     Address(address): Address,
+    _: NoQuery,
     JsonBody(request): JsonBody<AccountRequest>,
 ) -> Result<(StatusCode, Json<AccountReply>), Problem> {
     let AccountRequest { username, password, invite } = request;
@@ -62,6 +63,7 @@ pub(super) async fn register(
 pub(super) async fn invite(
     State(app): State<Arc<App>>,
     _: Admin,
+    _: NoQuery,
     JsonBody(InviteRequest { uses, expires_in }): JsonBody<InviteRequest>,
 ) -> Result<(StatusCode, Json<InviteReply>), Problem> {
     if !(1..=10_000).contains(&uses) {
@@ -82,6 +84,7 @@ pub(super) async fn invite(
 pub(super) async fn disable(
     State(app): State<Arc<App>>,
     _: Admin,
+    _: NoQuery,
     Path(username): Path<Username>,
 ) -> Result<StatusCode, Problem> {
     app.catalog.disable_account(&username, app.clock.millis()).await.map_err(problems::of_catalog)?;

@@ -16,7 +16,7 @@ use http::{header, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
 use wire::{
     ErrorCode, PeerId,
-    http::{Problem, Query, read_body},
+    http::{NoQuery, Problem, Query, read_body},
 };
 
 use super::{auth::Address, problems};
@@ -202,13 +202,16 @@ pub(super) async fn topic(
 }
 
 /// `GET /v1/broker/key.pem`: for `auth_oauth2.signing_keys.trueque`.
-pub(super) async fn key_pem(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn key_pem(State(app): State<Arc<App>>, _: NoQuery) -> Result<impl IntoResponse, Problem> {
     let pem = authority(&app)?.signer.public_pem();
     Ok(([(header::CONTENT_TYPE, "application/x-pem-file")], pem))
 }
 
 /// `GET /v1/broker/jwks.json`: the same, for `auth_oauth2.jwks_url`.
-pub(super) async fn jwks(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Problem> {
+pub(super) async fn jwks(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+) -> Result<Json<serde_json::Value>, Problem> {
     Ok(Json(authority(&app)?.signer.public_jwks()))
 }
 

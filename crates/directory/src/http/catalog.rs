@@ -9,7 +9,7 @@ use axum::{
 use content::{Layout, SafeName};
 use wire::{
     ErrorCode,
-    http::{JsonBody, Problem},
+    http::{JsonBody, NoQuery, Problem},
     rest::directory::{CatalogDelta, CatalogPut, CatalogReply, MAX_DELTA_ENTRIES},
 };
 
@@ -22,6 +22,7 @@ const MAX_MEDIA_TYPE: usize = 127;
 pub(super) async fn apply(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
+    _: NoQuery,
     request: Request,
 ) -> Result<Json<CatalogReply>, Problem> {
     let Ok(_room) = app.deltas.try_acquire() else {

@@ -7,7 +7,7 @@ use content::ContentId;
 use http::StatusCode;
 use wire::{
     ErrorCode,
-    http::{JsonBody, Path, Problem},
+    http::{JsonBody, NoQuery, Path, Problem},
     rest::directory::{LocateRequest, MAX_LOCATE, Report, ReportKind},
 };
 
@@ -19,6 +19,7 @@ pub(super) async fn locate(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
     Path(id): Path<ContentId>,
+    _: NoQuery,
 ) -> Result<Response, Problem> {
     let found =
         app.catalog.locate(&id, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;
@@ -31,6 +32,7 @@ pub(super) async fn locate(
 pub(super) async fn locate_many(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
+    _: NoQuery,
     JsonBody(LocateRequest { content_ids }): JsonBody<LocateRequest>,
 ) -> Result<Response, Problem> {
     if content_ids.len() > MAX_LOCATE {
@@ -54,6 +56,7 @@ pub(super) async fn report(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
     Path(id): Path<ContentId>,
+    _: NoQuery,
     JsonBody(Report { peer_id, kind }): JsonBody<Report>,
 ) -> Result<StatusCode, Problem> {
     let word = match kind {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use wire::{
     PeerId,
-    http::{Path, Problem, Query, page},
+    http::{NoQuery, Path, Problem, Query, page},
     rest::{
         Page,
         directory::{PageQuery, PeerFile, PeerItem, PeersQuery},
@@ -39,6 +39,7 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
     Path(peer): Path<PeerId>,
+    _: NoQuery,
 ) -> Result<Json<PeerItem>, Problem> {
     let found =
         app.catalog.peer(peer, &session.username, app.clock.millis()).await.map_err(problems::of_catalog)?;

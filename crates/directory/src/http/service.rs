@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::IntoResponse};
 use http::header;
-use wire::{ErrorCode, http::Problem};
+use wire::{
+    ErrorCode,
+    http::{NoQuery, Problem},
+};
 
 use crate::App;
 
-pub(super) async fn healthz() -> &'static str {
+pub(super) async fn healthz(_: NoQuery) -> &'static str {
     "ok\n"
 }
 
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+pub(super) async fn readyz(State(app): State<Arc<App>>, _: NoQuery) -> Result<&'static str, Problem> {
     match app.catalog.ready().await {
         Ok(()) => Ok("ready\n"),
         Err(error) => {
@@ -22,10 +25,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     }
 }
 
-pub(super) async fn metrics() -> impl IntoResponse {
+pub(super) async fn metrics(_: NoQuery) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], daemon::metrics::render())
 }
 
-pub(super) async fn ca(State(app): State<Arc<App>>) -> impl IntoResponse {
+pub(super) async fn ca(State(app): State<Arc<App>>, _: NoQuery) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/x-pem-file")], app.authority.pem().to_owned())
 }

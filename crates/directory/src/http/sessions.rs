@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use wire::{
     ErrorCode, PeerId,
-    http::{JsonBody, Problem},
+    http::{JsonBody, NoQuery, Problem},
     rest::directory::{Broker, RenewReply, RenewRequest, SessionReply, SessionRequest},
 };
 
@@ -28,6 +28,7 @@ const MAX_VERSION: usize = 64;
 pub(super) async fn login(
     State(app): State<Arc<App>>,
     Address(address): Address,
+    _: NoQuery,
     JsonBody(request): JsonBody<SessionRequest>,
 ) -> Result<(StatusCode, Json<SessionReply>), Problem> {
     let SessionRequest { username, password, csr_pem, sealing_key, endpoints, version } = request;
@@ -88,6 +89,7 @@ pub(super) async fn login(
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
+    _: NoQuery,
     JsonBody(RenewRequest { endpoints, csr_pem, sealing_key }): JsonBody<RenewRequest>,
 ) -> Result<Json<RenewReply>, Problem> {
     if let Some(endpoints) = &endpoints {
@@ -127,6 +129,7 @@ pub(super) async fn renew(
 pub(super) async fn logout(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
+    _: NoQuery,
 ) -> Result<StatusCode, Problem> {
     app.catalog.logout(session.peer_id, app.clock.millis()).await.map_err(problems::of_catalog)?;
     Ok(StatusCode::NO_CONTENT)

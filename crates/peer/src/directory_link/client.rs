@@ -58,6 +58,8 @@ struct Inner {
     /// The one that answered last.
     current: AtomicUsize,
     token: ArcSwapOption<SecretString>,
+    /// Why there is no session, where one is being sought.
+    away: ArcSwapOption<String>,
     doubt: Notify,
 }
 
@@ -115,6 +117,7 @@ impl DirectoryClient {
             bases: bases.to_vec(),
             current: AtomicUsize::new(0),
             token: ArcSwapOption::empty(),
+            away: ArcSwapOption::empty(),
             doubt: Notify::new(),
         })))
     }
@@ -132,6 +135,10 @@ impl DirectoryClient {
 
     pub(super) fn set_token(&self, token: Option<SecretString>) {
         self.0.token.store(token.map(Arc::new));
+    }
+
+    pub(super) fn set_away(&self, why: Option<String>) {
+        self.0.away.store(why.map(Arc::new));
     }
 
     pub async fn create_account(
@@ -222,6 +229,12 @@ impl DirectoryClient {
     async fn send(&self, call: Call) -> Result<Bytes, Refused> {
         let inner = &*self.0;
         let token = inner.token.load_full().filter(|_| call.with_token);
+        if call.with_token
+            && token.is_none()
+            && let Some(why) = inner.away.load_full()
+        {
+            return Err(Failure::unavailable(why.as_str()).into());
+        }
         if call.with_token && token.is_none() {
             return Err(Failure::new(
                 ErrorCode::Unauthenticated,

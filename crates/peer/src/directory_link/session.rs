@@ -95,6 +95,8 @@ struct Worker {
     /// When to renew, or to try again.
     due: Option<Instant>,
     retries: ExponentialBackoff,
+    /// Somebody was told that the directory is away, and is to be told that it is back.
+    away: bool,
     /// The directory may know other addresses and another sealing key of us, from before a restart.
     tell_endpoints: bool,
 }
@@ -116,6 +118,7 @@ impl Session {
             active: None,
             due: None,
             retries: retries(),
+            away: false,
             tell_endpoints: false,
         };
         lifecycle.spawn_vital("session", worker.run(inbox, lifecycle.soft()));
@@ -355,6 +358,9 @@ impl Worker {
 
     fn alive(&mut self) {
         self.retries = retries();
+        if std::mem::take(&mut self.away) {
+            tracing::info!(directory.url = self.parts.client.url(), "connected to the directory again");
+        }
         self.show(LinkState::Connected);
         let lease = self.active.as_ref().map_or(0, |active| active.lease_seconds).max(1);
         // Peers that started together do not renew together.
@@ -363,8 +369,8 @@ impl Worker {
     }
 
     fn try_later(&mut self, failure: &Failure) {
-        if self.status.borrow().state == LinkState::Connected {
-            tracing::warn!(error = %failure, "the directory is away");
+        if !std::mem::replace(&mut self.away, true) {
+            tracing::warn!(error = %failure, "the directory is away; it is tried again, at most ten seconds apart");
         }
         metrics::counter!("trueque_directory_retries_total").increment(1);
         self.parts.held.closed();
@@ -415,6 +421,11 @@ impl Worker {
 
     fn show(&self, state: LinkState) {
         metrics::gauge!("trueque_directory_connected").set(u8::from(state == LinkState::Connected));
+        // Whoever asks before there is a session hears why there is none.
+        self.parts.client.set_away(match &state {
+            LinkState::Disconnected { why } => Some(why.clone()),
+            LinkState::Connected | LinkState::LoggedOut { .. } => None,
+        });
         let username = match &state {
             LinkState::LoggedOut { .. } => None,
             _ => self

@@ -41,7 +41,10 @@ use tokio::sync::broadcast;
 use tracing::Instrument;
 use wire::{
     ErrorCode, PeerId,
-    rest::pclient::{Download, DownloadState, Event},
+    rest::{
+        directory::Holder,
+        pclient::{Download, DownloadState, Event},
+    },
 };
 
 pub use part::{Part, Parts, PieceError};
@@ -283,16 +286,21 @@ impl Downloads {
         {
             return Ok(reader);
         }
-        let entry = match self.alive(&id) {
-            Some(entry) => entry,
-            None => {
-                // Whether anybody has it is asked first: a job would wait for a holder for ever.
-                self.engine.directory.locate(id).await?;
-                let entry = Arc::new(Entry::for_readers(id));
-                let mut registry = self.registry.lock();
-                registry.alive.entry(id).or_insert(entry).clone()
+        let known = self.alive(&id);
+        let looks =
+            |entry: &Arc<Entry>| entry.is_running() && matches!(&*entry.stage().borrow(), Stage::Preparing);
+        if known.as_ref().is_none_or(looks) {
+            // A job would wait for a holder for ever, and a reader does not.
+            let located = self.engine.directory.locate(id).await?;
+            let able = |holder: &Holder| holder.online && holder.peer_id != self.engine.own_id;
+            if !located.holders.iter().any(able) {
+                return Err(Failure::unavailable("no holder is online"));
             }
-        };
+        }
+        let entry = known.unwrap_or_else(|| {
+            let entry = Arc::new(Entry::for_readers(id));
+            self.registry.lock().alive.entry(id).or_insert(entry).clone()
+        });
         if !entry.is_running() {
             self.run(entry.clone());
         }

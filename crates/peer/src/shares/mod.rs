@@ -78,6 +78,14 @@ pub struct Settings {
     pub data_dir: PathBuf,
 }
 
+/// Makes the folders that are missing, and looks whether they can be used together.
+///
+/// # Errors
+/// Where they cannot; the message names the setting.
+pub fn check(settings: &Settings) -> Result<(), Failure> {
+    Roots::open(&settings.folders, &settings.download_dir, &settings.data_dir).map(drop)
+}
+
 /// What [`Shares::share`] found.
 #[derive(Debug, Clone)]
 pub enum Shared {
@@ -123,6 +131,7 @@ impl Shares {
         lifecycle: &Lifecycle,
     ) -> Result<Self, Failure> {
         let roots = Roots::open(&settings.folders, &settings.download_dir, &settings.data_dir)?;
+        roots.warn();
         upload::remove_leftovers(&roots.shared);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let hasher = Hasher::start(threads).map_err(Failure::internal)?;

@@ -69,12 +69,6 @@ impl Roots {
                 shared.push(path.clone());
             }
         }
-        if let Some(folder) = shared.iter().find(|folder| data.starts_with(folder)) {
-            tracing::warn!(
-                folder = %folder.display(), data = %data.display(),
-                "PEER_DATA_DIR lies in a shared folder (PEER_SHARE_DIR); nothing in it is shared"
-            );
-        }
         let first = shared.first().ok_or_else(|| Failure::invalid("PEER_SHARE_DIR: names no folder"))?;
         let uploads = Ground::new(first, &data);
         Ok(Self { downloads: outside("PEER_DOWNLOAD_DIR", downloads)?, shared, data, uploads })
@@ -92,6 +86,16 @@ impl Roots {
     /// The shared folder that has `path` beneath it, or is it.
     pub(super) fn folder_of(&self, path: &Path) -> Option<&PathBuf> {
         self.shared.iter().find(|folder| path.starts_with(folder))
+    }
+
+    /// Says so where keys lie in a shared folder: its user may think that all of it is shared.
+    pub(super) fn warn(&self) {
+        if let Some(folder) = self.folder_of(&self.data) {
+            tracing::warn!(
+                folder = %folder.display(), data = %self.data.display(),
+                "PEER_DATA_DIR lies in a shared folder (PEER_SHARE_DIR); nothing in it is shared"
+            );
+        }
     }
 
     /// Whether a path is the data folder's, or lies in it.

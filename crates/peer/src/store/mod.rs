@@ -35,7 +35,7 @@ use self::{
     readers::Readers,
     writer::{Job, Write},
 };
-use crate::Failure;
+use crate::{Failure, data_dir::DataDir};
 
 /// Writes that may wait; more wait outside, in their callers.
 const QUEUE: usize = 1024;
@@ -53,14 +53,29 @@ struct Inner {
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     writer: Option<thread::JoinHandle<()>>,
     readers: Readers,
+    /// What only one process may hold goes after all else has been put in order.
+    _held: Option<DataDir>,
 }
 
 impl Store {
+    /// Opens the store of a data folder, and holds the folder as long as the store is open.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_in(data_dir: DataDir) -> Result<Self, Failure> {
+        let path = data_dir.path().join("peer.db");
+        Self::open_holding(&path, Some(data_dir))
+    }
+
     /// Opens the file, creating it (0600) and its folder (0700) where they are missing, and brings its tables up to date.
     ///
     /// # Errors
     /// Where the file cannot be opened, is no database, or was written by a newer program; the text names it.
     pub fn open(path: &Path) -> Result<Self, Failure> {
+        Self::open_holding(path, None)
+    }
+
+    fn open_holding(path: &Path, held: Option<DataDir>) -> Result<Self, Failure> {
         let broken = |error: &dyn std::fmt::Display| {
             Failure::new(
                 ErrorCode::Internal,
@@ -86,7 +101,13 @@ impl Store {
             .map_err(|error| broken(&error))?;
         let readers = Readers::new(path.to_owned());
         Ok(Self {
-            inner: Arc::new(Inner { path: path.to_owned(), jobs: Some(jobs), writer: Some(writer), readers }),
+            inner: Arc::new(Inner {
+                path: path.to_owned(),
+                jobs: Some(jobs),
+                writer: Some(writer),
+                readers,
+                _held: held,
+            }),
         })
     }
 

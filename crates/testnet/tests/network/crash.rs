@@ -123,3 +123,19 @@ async fn the_second_signal_is_not_needed_while_somebody_fetches() {
     .await;
     network.end([ben]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_folder_is_held_by_one_process_and_let_go_by_its_death() {
+    let network = Network::start().await;
+    let ana = Process::peer(&network, PEER, "ana", &[]).await;
+    let id = ana.share("mine.txt", b"mine").await;
+    // A second one, under other ports and folders but with the same keys, ends before it listens.
+    let second = Process::refused(&network, PEER, "ana", &[("PEER_SHARE_DIR", "elsewhere")]).await;
+    assert!(second.starts_with("peer: PEER_DATA_DIR: ") && second.contains("another peer"), "{second}");
+    ana.held_by(id, 1).await;
+    // The system takes the lock back from whoever is killed.
+    let ana = ana.kill().await.again().await;
+    ana.held_by(id, 1).await;
+    assert_eq!(ana.terminate().await, Some(0));
+    network.end([]).await;
+}

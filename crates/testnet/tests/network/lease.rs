@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde_json::json;
-use testnet::{Network, Peer, until, until_within};
-use wire::rest::pclient::PeerPath;
+use serde_json::{Value, json};
+use testnet::{Network, Peer, read, until, until_within};
+use wire::rest::{directory::CatalogDelta, pclient::PeerPath};
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -73,4 +73,28 @@ async fn who_logs_out_is_offline_at_once_and_serves_nobody() {
     let holders = ben.holders(id).await;
     assert!(holders.iter().any(|h| h.holder.username.as_str() == "ana" && !h.holder.online), "{holders:?}");
     network.end([ben]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_catalog_that_somebody_else_changed_is_put_right_at_the_next_renewal() {
+    let network = Network::with(|config| config.lease = LEASE).await;
+    let ana = network.peer("ana").await;
+    let ben = network.peer("ben").await;
+    let id = ana.share("here.txt", b"here").await;
+    ben.found("here", id, 1).await;
+    // As another program with ana's keys would: it empties the catalog, under revisions that say nothing to ana.
+    let session: Value = serde_json::from_slice(&read(ana.settings.data_dir.join("session.json"))).unwrap();
+    for revision in [1_u64 << 52, 1] {
+        let delta = CatalogDelta { revision, reset: true, ..CatalogDelta::default() };
+        let url = network.url().join("/v1/catalog").unwrap();
+        let foreign = reqwest::Client::builder().timeout(LEASE).no_proxy().build().unwrap().post(url);
+        let told = foreign.bearer_auth(session["token"].as_str().unwrap()).json(&delta).send().await.unwrap();
+        assert_eq!(told.status(), StatusCode::OK);
+        assert!(ben.search("here").await.is_empty());
+        until_within(2 * LEASE, "it is announced again", async || {
+            (!ben.search("here").await.is_empty()).then_some(())
+        })
+        .await;
+    }
+    network.end([ben, ana]).await;
 }

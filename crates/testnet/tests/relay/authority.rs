@@ -1,14 +1,15 @@
 //! The directory as the broker's authority, with the configuration that is shipped in `docs/rabbitmq`: what keeps peers
 //! apart, and what becomes of the relay when somebody leaves or the directory is away.
 //!
-//! There are two ways, and each must refuse and allow the same: *tokens*, which RabbitMQ checks by itself, and *http*,
-//! where it asks the directory.
+//! There are two ways, and each must refuse and allow the same: *tokens*, which RabbitMQ checks by itself, and *answers*,
+//! where it asks the directory about everything.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use daemon::Clock;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind,
+    BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind,
     options::{
         BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions,
         ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
@@ -16,6 +17,7 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
+use peer::{config::AmqpSetting, relay::message::Route};
 use rcgen::{KeyPair, SigningKey};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -29,10 +31,10 @@ use crate::station::{Station, take, told};
 const REFUSED: u16 = 403;
 const MISMATCH: u16 = 406;
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Way {
     Tokens,
-    Http,
+    Answers,
 }
 
 /// A network whose directory rules a broker.
@@ -45,11 +47,6 @@ struct Ruled {
 
 impl Ruled {
     async fn by(way: Way) -> Self {
-        Self::with_answers_believed_for(way, Duration::from_secs(60)).await
-    }
-
-    /// The time matters where the broker asks.
-    async fn with_answers_believed_for(way: Way, time: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("directory");
         std::fs::create_dir(&data).unwrap();
@@ -61,7 +58,22 @@ impl Ruled {
         std::fs::write(&public, key.public_key_pem()).unwrap();
         let listen = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
 
-        let rabbit = Rabbit::start(shipped(way, &public, listen, time)).await;
+        let public = public.to_str().unwrap();
+        let options = match way {
+            Way::Tokens => shipped(
+                Some("trueque-tokens.conf"),
+                &["rabbitmq_auth_backend_oauth2"],
+                &[("/etc/rabbitmq/trueque-broker.pem", public)],
+            ),
+            Way::Answers => shipped(
+                Some("trueque-http.conf"),
+                &["rabbitmq_auth_backend_http", "rabbitmq_auth_backend_cache"],
+                &[("127.0.0.1:3000", &listen.to_string())],
+            ),
+        };
+        let rabbit = Rabbit::start(options).await;
+        // How often a channel asks again what it was allowed; a minute otherwise.
+        rabbit.ctl(&["eval", "application:set_env(rabbit, channel_tick_interval, 1000)."]).await;
         let url = format!("amqp://{}?auth=directory", rabbit.address());
         let network = Network::with(|config| {
             config.data_dir = data;
@@ -109,23 +121,23 @@ impl Ruled {
     }
 }
 
-/// The configuration as it is shipped, with the places of this test.
-fn shipped(way: Way, public: &Path, directory: SocketAddr, believed: Duration) -> RabbitOptions {
+/// The configuration as it is shipped, with the places of this test, and in its time.
+fn shipped(rules: Option<&str>, plugins: &[&'static str], places: &[(&str, &str)]) -> RabbitOptions {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rabbitmq");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let (plugins, rules) = match way {
-        Way::Tokens => (vec!["rabbitmq_auth_backend_oauth2"], "trueque-tokens.conf"),
-        Way::Http => (vec!["rabbitmq_auth_backend_http", "rabbitmq_auth_backend_cache"], "trueque-http.conf"),
-    };
     let definitions = folder.join("definitions.json");
-    let config = (read("trueque.conf") + &read(rules))
-        .replace("/etc/rabbitmq/trueque-definitions.json", definitions.to_str().unwrap())
-        .replace("/etc/rabbitmq/trueque-broker.pem", public.to_str().unwrap())
-        .replace("127.0.0.1:3000", &directory.to_string())
-        .replace("cache_ttl = 60000", &format!("cache_ttl = {}", believed.as_millis()))
+    let mut config = read("trueque.conf") + &rules.map(read).unwrap_or_default();
+    let here = [
+        ("/etc/rabbitmq/trueque-definitions.json", definitions.to_str().unwrap()),
         // The machine of a test may have less.
-        .replace("disk_free_limit.absolute = 2GB", "disk_free_limit.absolute = 50MB");
-    RabbitOptions { plugins, config: config.lines().map(str::to_owned).collect() }
+        ("disk_free_limit.absolute = 2GB", "disk_free_limit.absolute = 50MB"),
+        // What takes a minute takes a second here.
+        ("auth_cache.cache_ttl = 60000", "auth_cache.cache_ttl = 1000"),
+    ];
+    for (what, with) in here.iter().chain(places) {
+        config = config.replace(what, with);
+    }
+    RabbitOptions { plugins: plugins.to_vec(), config: config.lines().map(str::to_owned).collect() }
 }
 
 /// Somebody who is logged in at the broker as a peer, and knows AMQP.
@@ -203,29 +215,49 @@ async fn consume(channel: &Channel, queue: &str) -> lapin::Result<()> {
 }
 
 #[tokio::test]
-async fn tokens_keep_peers_apart() {
-    let ruled = Ruled::by(Way::Tokens).await;
+async fn with_tokens() {
+    let mut ruled = Ruled::by(Way::Tokens).await;
     peers_are_kept_apart(&ruled).await;
     two_stations_talk(&ruled).await;
+    a_whole_peer_is_let_in(&ruled).await;
     what_the_directory_did_not_sign_is_worth_nothing(&ruled).await;
     queues_hold_what_the_operator_allows(&ruled).await;
+    a_token_that_has_ended_opens_nothing_and_its_successor_goes_on(&ruled).await;
+    tokens_hold_without_the_directory(&mut ruled).await;
     ruled.end().await;
 }
 
 #[tokio::test]
-async fn answers_keep_peers_apart() {
-    let ruled = Ruled::by(Way::Http).await;
+async fn with_answers() {
+    let mut ruled = Ruled::by(Way::Answers).await;
     peers_are_kept_apart(&ruled).await;
     two_stations_talk(&ruled).await;
-    let ana = ruled.peer("hugo").await;
-    let own = ana.queue("exchange");
-    ana.may_not(REFUSED, "an exchange of one's own", async |channel| {
-        let fanout = lapin::ExchangeKind::Fanout;
-        let options = ExchangeDeclareOptions::default();
-        channel.exchange_declare(own.as_str().into(), fanout, options, FieldTable::default()).await
-    })
-    .await;
+    a_whole_peer_is_let_in(&ruled).await;
+    nobody_makes_exchanges(&ruled).await;
+    who_has_logged_out_is_let_in_no_more(&ruled).await;
+    nobody_is_let_in_without_the_directory(&mut ruled).await;
     ruled.end().await;
+}
+
+/// The other configuration that is shipped: the same limits, and one user for all peers.
+#[tokio::test]
+async fn with_one_user() {
+    let rabbit = Rabbit::start(shipped(None, &[], &[])).await;
+    rabbit.ctl(&["add_user", "trueque", "a-password"]).await;
+    let own = r"^trueque\.";
+    rabbit.ctl(&["set_permissions", "trueque", own, own, own]).await;
+    let url = format!("amqp://trueque:a-password@{}", rabbit.address());
+    let (one, mut other) = (Station::at(&url).await, Station::at(&url).await);
+    for route in [Route::Live, Route::Want, Route::Mailbox] {
+        one.send(other.id, route, "a word").await.unwrap();
+    }
+    assert_eq!(take(&mut other.inbox.live, 1).await, ["a word"]);
+    assert_eq!(take(&mut other.inbox.wants, 1).await, ["a word"]);
+    assert_eq!(take(&mut other.inbox.mailbox, 1).await, ["a word"]);
+    one.stop().await;
+    other.stop().await;
+    let guest = Connection::connect(&rabbit.url(), ConnectionProperties::default()).await;
+    assert_eq!(code_of(&guest.err().unwrap()), Some(REFUSED), "there is no `guest`");
 }
 
 async fn peers_are_kept_apart(ruled: &Ruled) {
@@ -325,14 +357,13 @@ async fn two_stations_talk(ruled: &Ruled) {
     let (carla, diego) = (ruled.member("carla").await, ruled.member("diego").await);
     let station = |member: &Member| {
         let broker = member.broker.clone().unwrap();
-        let station = Station::of(member.peer_id, peer::config::AmqpSetting::FromDirectory);
+        let station = Station::of(member.peer_id, AmqpSetting::FromDirectory);
         station.link.send_replace(told(&broker.url, &broker.username.unwrap(), &broker.password.unwrap()));
         station
     };
-    let (one, mut other) = (station(&carla), station(&diego));
+    let (mut one, mut other) = (station(&carla), station(&diego));
     let answers = one.on().await;
     other.on().await;
-    use peer::relay::message::Route;
     for route in [Route::Live, Route::Want, Route::Mailbox] {
         one.send(other.id, route, "a word").await.unwrap();
     }
@@ -340,7 +371,6 @@ async fn two_stations_talk(ruled: &Ruled) {
     assert_eq!(take(&mut other.inbox.wants, 1).await, ["a word"]);
     assert_eq!(take(&mut other.inbox.mailbox, 1).await, ["a word"]);
     other.send(one.id, Route::Answer(answers), "an answer").await.unwrap();
-    let mut one = one;
     assert_eq!(take(&mut one.inbox.answers, 1).await, ["an answer"]);
     one.stop().await;
     other.stop().await;
@@ -418,4 +448,82 @@ async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };
     let queue = channel.queue_declare(name.as_str().into(), passive, FieldTable::default()).await.unwrap();
     assert_eq!(queue.message_count(), 1_000);
+}
+
+async fn a_whole_peer_is_let_in(ruled: &Ruled) {
+    let gema = ruled.network.peer("gema").await;
+    until("its relay is connected", async || gema.status().await.relay.connected.then_some(())).await;
+    gema.end().await;
+}
+
+/// Of a token the broker cannot see whether a name is a queue's or an exchange's; where it asks, it is told.
+async fn nobody_makes_exchanges(ruled: &Ruled) {
+    let hugo = ruled.peer("hugo").await;
+    let own = hugo.queue("exchange");
+    hugo.may_not(REFUSED, "an exchange of one's own", async |channel| {
+        let options = ExchangeDeclareOptions::default();
+        let (name, kind) = (own.as_str().into(), ExchangeKind::Fanout);
+        channel.exchange_declare(name, kind, options, FieldTable::default()).await
+    })
+    .await;
+}
+
+async fn a_token_that_has_ended_opens_nothing_and_its_successor_goes_on(ruled: &Ruled) {
+    let member = ruled.member("ines").await;
+    let now = || Clock::system().now().as_second();
+    let short = ruled.token_like(&member, |claims| claims["exp"] = json!(now() + 3));
+    let id = member.peer_id.to_string();
+    let ines = Client { connection: ruled.connect(&id, &short).await.unwrap(), member };
+    let own = ines.queue("mailbox.v1");
+    let key = format!("{id}.mailbox.{id}");
+    ines.may("declare", async |channel| declare(&channel, &own).await).await;
+    ines.may("bind", async |channel| bind(&channel, &own, "trueque.answers", &key).await).await;
+    let channel = ines.channel().await;
+    until("it may not log in any more", async || ruled.connect(&id, &short).await.err()).await;
+    let publishing = async || publish(&channel, "trueque.answers", &key, &id).await.err();
+    let refused = until("it may not publish any more", publishing).await;
+    assert_eq!(code_of(&refused), Some(REFUSED), "{refused}");
+    ines.may_not(REFUSED, "declare", async |channel| declare(&channel, &own).await).await;
+
+    assert!(ines.connection.status().connected());
+    let next = ines.member.broker.as_ref().unwrap().password.clone().unwrap();
+    ines.connection.update_secret(next.as_str().into(), "the one before ended".into()).await.unwrap();
+    ines.may("publish", async |channel| publish(&channel, "trueque.answers", &key, &id).await).await;
+}
+
+/// Also of somebody who has logged out: that is what it costs that the broker asks nobody.
+async fn tokens_hold_without_the_directory(ruled: &mut Ruled) {
+    let (juan, ana) = (ruled.member("juan").await, ruled.member("lola").await);
+    let gone = juan.ask(Method::DELETE, "/v1/sessions/current", None).await;
+    assert_eq!(gone.status, 204);
+    ruled.network.directory.kill().await;
+    for member in [&juan, &ana] {
+        let client = ruled.login(member).await.unwrap();
+        let own = format!("trueque.{}.wants.v1", member.peer_id);
+        declare(&client.create_channel().await.unwrap(), &own).await.unwrap();
+    }
+    ruled.network.directory.up().await;
+}
+
+async fn who_has_logged_out_is_let_in_no_more(ruled: &Ruled) {
+    let ines = ruled.peer("ines").await;
+    let own = ines.queue("mailbox.v1");
+    ines.may("declare", async |channel| declare(&channel, &own).await).await;
+    let gone = ines.member.ask(Method::DELETE, "/v1/sessions/current", None).await;
+    assert_eq!(gone.status, 204);
+    let limit = Duration::from_secs(10);
+    until_within(limit, "it may not log in any more", async || ruled.login(&ines.member).await.err()).await;
+    until_within(limit, "it may do nothing any more", async || {
+        declare(&ines.channel().await, &own).await.err()
+    })
+    .await;
+}
+
+async fn nobody_is_let_in_without_the_directory(ruled: &mut Ruled) {
+    let juan = ruled.member("juan").await;
+    drop(ruled.login(&juan).await.unwrap());
+    ruled.network.directory.kill().await;
+    until("the broker's answers are too old", async || ruled.login(&juan).await.err()).await;
+    ruled.network.directory.up().await;
+    until("the directory is asked again", async || ruled.login(&juan).await.ok()).await;
 }

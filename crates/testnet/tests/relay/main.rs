@@ -4,11 +4,14 @@
 
 mod authority;
 mod broker;
+mod conformance;
 mod faults;
 mod mail;
 mod reverse;
 mod station;
 mod talk;
+mod tap;
+mod tls;
 
 use testnet::sample;
 

@@ -19,7 +19,7 @@ use tokio::{
 };
 use wire::rest::pclient::{Download, PeerPath};
 
-use crate::{MIB, big};
+use crate::big;
 
 fn with_broker(settings: &mut Settings, url: &str) {
     settings.amqp = AmqpSetting::At(url.to_owned().into());

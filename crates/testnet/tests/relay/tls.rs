@@ -42,6 +42,7 @@ async fn a_broker_is_believed_only_with_a_certificate_of_the_systems_authorities
     let ana = Process::peer(&network, PEER, "ana", &more).await;
     until("ana is on the relay", async || ana.status().await.relay.connected.then_some(())).await;
     assert_eq!(ana.terminate().await, Some(0));
+    network.stop().await;
 }
 
 /// An authority, and a certificate of it for `localhost`.

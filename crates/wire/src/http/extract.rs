@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::{Problem, pace};
 use crate::ErrorCode;
 
-/// A JSON body. Needs `content-type: application/json`; a body over the route's limit is `too_large`.
+/// A JSON object as the body. Needs `content-type: application/json`; a body over the route's limit is `too_large`.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonBody<T>(pub T);
 
@@ -27,6 +27,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
             return Err(Problem::invalid(format!("the body must be application/json, not {kind:?}")));
         }
         let bytes = read_body(request, state).await?;
+        // Otherwise a list of the members' values would do as well.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::invalid("the body is not a JSON object"));
+        }
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| Problem::invalid(format!("the body is not what this call takes: {error}")))
@@ -74,6 +78,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         )
     }
 }
+
+/// The query of a call that takes none: anything in it is refused.
+pub type NoQuery = Query<Nothing>;
+
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
 
 /// The last cause: axum's own words around it say nothing to the caller.
 fn inner(error: &dyn std::error::Error) -> String {

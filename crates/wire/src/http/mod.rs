@@ -9,5 +9,5 @@ mod pace;
 pub mod page;
 mod problem;
 
-pub use extract::{JsonBody, Path, Query, read_body};
+pub use extract::{JsonBody, NoQuery, Nothing, Path, Query, read_body};
 pub use problem::{Problem, ProblemDocument};

@@ -104,7 +104,7 @@ mod tests {
 
     /// The answer, and the seconds until it came.
     async fn send(body: Body) -> (String, u64) {
-        let router = Router::new().route("/", post(async |JsonBody::<Vec<u32>>(_)| "taken"));
+        let router = Router::new().route("/", post(async |JsonBody::<serde_json::Value>(_)| "taken"));
         let request = Request::post("/").header("content-type", "application/json").body(body).unwrap();
         let started = Instant::now();
         let answer = layers::wrap(router).oneshot(request).await.unwrap();
@@ -117,7 +117,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_given_up() {
-        assert_eq!(send(Body::from("[1]")).await, ("200 ".to_owned(), 0));
+        assert_eq!(send(Body::from("{}")).await, ("200 ".to_owned(), 0));
         assert_eq!(send(drip("", 0)).await, ("504 \"timeout\"".to_owned(), 15), "nothing");
         assert_eq!(send(drip(" ", usize::MAX)).await, ("504 \"timeout\"".to_owned(), 15), "a drip");
     }

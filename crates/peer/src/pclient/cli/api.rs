@@ -1,6 +1,6 @@
 //! [`Api`]: pclient's REST, asked from outside.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, ops::ControlFlow, time::Duration};
 
 use http::{Method, StatusCode, header};
 use reqwest::RequestBuilder;
@@ -83,19 +83,63 @@ impl Api {
         T: DeserializeOwned,
         Q: Serialize,
     {
+        self.some(path, query, limit).await.map(|(items, _)| items)
+    }
+
+    /// The first `limit` items of a list, and whether there are more.
+    pub(super) async fn some<T, Q>(&self, path: &str, query: &Q, limit: usize) -> Result<(Vec<T>, bool), Stop>
+    where
+        T: DeserializeOwned,
+        Q: Serialize,
+    {
         let mut items = Vec::new();
         let mut cursor = None;
         loop {
             let left = u32::try_from(limit - items.len()).unwrap_or(PAGE).min(PAGE);
-            let page = PageQuery { limit: Some(left), cursor };
-            let request = self.request(Method::GET, path).query(query).query(&page).timeout(ANSWER_LIMIT);
-            let page: Page<T> = read(self.send(request).await?).await?;
+            let page: Page<T> = self.page(path, query, left, cursor).await?;
             items.extend(page.items);
             cursor = page.next_cursor;
             if cursor.is_none() || items.len() >= limit {
-                return Ok(items);
+                return Ok((items, cursor.is_some()));
             }
         }
+    }
+
+    /// Goes through a list page by page, until its end or `look` has seen enough.
+    pub(super) async fn each_page<T, Q>(
+        &self,
+        path: &str,
+        query: &Q,
+        mut look: impl FnMut(Vec<T>) -> ControlFlow<()>,
+    ) -> Result<(), Stop>
+    where
+        T: DeserializeOwned,
+        Q: Serialize,
+    {
+        let mut cursor = None;
+        loop {
+            let page: Page<T> = self.page(path, query, PAGE, cursor).await?;
+            cursor = page.next_cursor;
+            if look(page.items).is_break() || cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn page<T, Q>(
+        &self,
+        path: &str,
+        query: &Q,
+        limit: u32,
+        cursor: Option<String>,
+    ) -> Result<Page<T>, Stop>
+    where
+        T: DeserializeOwned,
+        Q: Serialize,
+    {
+        let page = PageQuery { limit: Some(limit), cursor };
+        let request = self.request(Method::GET, path).query(query).query(&page).timeout(ANSWER_LIMIT);
+        read(self.send(request).await?).await
     }
 
     /// A request without a limit on its time, for what moves files.

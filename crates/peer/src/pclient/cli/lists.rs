@@ -84,7 +84,11 @@ pub(super) async fn search(api: &Api, args: SearchArgs, screen: &mut Screen) -> 
         limit: None,
         cursor: None,
     };
-    let found: Vec<SearchItem> = api.all("/v1/search", &query, args.limit as usize).await?;
+    let limit = if args.all { ALL } else { args.limit as usize };
+    let (found, more): (Vec<SearchItem>, bool) = api.some("/v1/search", &query, limit).await?;
+    if more {
+        screen.remark(&format!("the first {}; there are more: see --limit and --all", found.len()));
+    }
     if screen.json {
         return screen.json(&found);
     }
@@ -100,6 +104,13 @@ pub(super) fn show_found(found: &[SearchItem], screen: &mut Screen) -> Result<()
     };
     let rows: Vec<_> = found.iter().map(row).collect();
     screen.table(&["CONTENT ID", "SIZE", "HOLDERS", "NAME"], &[1], &rows)
+}
+
+/// As [`show_found`], where it is not the answer but a help to ask better.
+pub(super) fn remark_found(found: &[SearchItem], screen: &mut Screen) {
+    for item in found {
+        screen.remark(&format!("{}  {:>10}  {}", item.content_id, size(item.size), item.name));
+    }
 }
 
 pub(super) async fn downloads(api: &Api, args: DownloadsArgs, screen: &mut Screen) -> Result<(), Stop> {

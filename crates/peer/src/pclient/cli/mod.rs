@@ -43,7 +43,7 @@ pub enum Command {
     Files(FilesArgs),
     /// Search the network.
     Search(SearchArgs),
-    /// Fetch a file from everybody who has it. Ctrl-c pauses; the same command resumes.
+    /// Fetch files and folders from everybody who has them. Ctrl-c pauses; the same command resumes.
     Get(GetArgs),
     /// Send files to somebody, who accepts or declines them. Each is shared with them first.
     Send(SendArgs),
@@ -129,16 +129,19 @@ pub struct SearchArgs {
     /// At most so many.
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
+    /// All that is found.
+    #[arg(long, conflicts_with = "limit")]
+    pub all: bool,
     #[command(flatten)]
     pub common: Common,
 }
 
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// A content id, or a name to search for.
-    #[arg(value_name = "CONTENT_ID|NAME")]
-    pub what: String,
-    /// Put the file here too: a new file, or a folder that is there. `-` is standard output.
+    /// Content ids, names to search for, or folders, as in `photos/`, whose files are fetched with the tree they are in.
+    #[arg(required = true, value_name = "CONTENT_ID|NAME|FOLDER")]
+    pub what: Vec<String>,
+    /// Put it here too: a new file, or a folder that is there. `-` is standard output, for one file.
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
@@ -233,6 +236,8 @@ pub(crate) enum Exit {
     Usage = 2,
     NotFound = 3,
     Unreachable = 4,
+    /// Nobody reads what is printed, as after `| head`: the code that a shell gives to who is ended by it.
+    Unread = 141,
 }
 
 /// Runs a command to its exit code.
@@ -241,7 +246,9 @@ pub async fn run(command: Command, settings: &Settings) -> ExitCode {
     match dispatch(command, settings, &mut screen).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
-            screen.complain(&stop.message);
+            if stop.exit != Exit::Unread {
+                screen.complain(&stop.message);
+            }
             ExitCode::from(stop.exit as u8)
         }
     }
@@ -310,7 +317,10 @@ impl Stop {
 
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
-        Self::failed(error.to_string())
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::new(Exit::Unread, "nobody reads the answer"),
+            _ => Self::failed(error.to_string()),
+        }
     }
 }
 

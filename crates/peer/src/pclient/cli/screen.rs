@@ -85,17 +85,26 @@ impl Screen {
         Ok(())
     }
 
+    /// A bar for so many files; drawn on a terminal only.
+    pub(super) fn bar_of_files(&self, files: u64) -> ProgressBar {
+        self.bar_in("{bar:24} {pos:>7} of {len} files  {prefix}", files)
+    }
+
     /// A bar for so many bytes; drawn on a terminal only.
     pub(super) fn bar(&self, bytes: u64, name: &str) -> ProgressBar {
+        let bar = self.bar_in("{msg:24!} {bar:24} {bytes:>10} of {total_bytes}  {prefix}", bytes);
+        bar.set_message(escaped(name));
+        bar
+    }
+
+    fn bar_in(&self, template: &str, length: u64) -> ProgressBar {
         if !self.bars || self.json {
-            return ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
+            return ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden());
         }
-        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
-        let template = "{msg:24!} {bar:24} {bytes:>10} of {total_bytes}  {prefix}";
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸ "));
         }
-        bar.set_message(escaped(name));
         bar
     }
 }

@@ -58,13 +58,17 @@ pub(super) async fn check(
 
 impl Guard {
     fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-        // HTTP/2 has the host in the URI.
-        let host = match headers.get(header::HOST) {
-            Some(host) => host.to_str().ok(),
-            None => uri.authority().map(http::uri::Authority::as_str),
-        };
-        let host = host.ok_or_else(|| Problem::invalid("the request has no usable `Host`"))?;
-        if self.loopback && !self.is_ours(host) {
+        let mut named = headers.get_all(header::HOST).iter();
+        let (in_header, second) = (named.next(), named.next());
+        if second.is_some() {
+            return Err(Problem::invalid("the request has more than one `Host`"));
+        }
+        let unusable = || Problem::invalid("the request has no usable `Host`");
+        let in_header = in_header.map(http::HeaderValue::to_str).transpose().map_err(|_| unusable())?;
+        // HTTP/2 has the host in the URI, and so has a request that is meant for a proxy: that one counts.
+        let in_uri = uri.authority().map(http::uri::Authority::as_str);
+        let host = in_uri.or(in_header).ok_or_else(unusable)?;
+        if self.loopback && [in_header, in_uri].into_iter().flatten().any(|host| !self.is_ours(host)) {
             return Err(Problem::new(
                 ErrorCode::Misdirected,
                 "pclient does not answer for this `Host`; PCLIENT_ALLOWED_HOSTS can add names",
@@ -142,10 +146,10 @@ mod tests {
     use super::*;
 
     fn admit(guard: &Guard, path: &str, headers: &[(&str, &str)]) -> Result<(), ErrorCode> {
-        let map = headers
-            .iter()
-            .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), value.parse().unwrap()))
-            .collect();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
         guard.admit(&path.parse().unwrap(), &map).map_err(|problem| problem.code)
     }
 
@@ -178,6 +182,12 @@ mod tests {
         }
         assert_eq!(admit(&guard, "/", &[]), Err(ErrorCode::InvalidArgument), "no host");
         assert_eq!(admit(&guard, "http://localhost:1/", &[]), Ok(()), "HTTP/2");
+        let (ours, theirs) = (("host", "localhost"), ("host", "evil.example"));
+        assert_eq!(admit(&guard, "/", &[ours, ours]), Err(ErrorCode::InvalidArgument), "twice");
+        assert_eq!(admit(&guard, "/", &[ours, theirs]), Err(ErrorCode::InvalidArgument));
+        assert_eq!(admit(&guard, "http://localhost/", &[ours]), Ok(()));
+        assert_eq!(admit(&guard, "http://evil.example/", &[ours]), Err(ErrorCode::Misdirected));
+        assert_eq!(admit(&guard, "http://localhost/", &[theirs]), Err(ErrorCode::Misdirected));
     }
 
     #[test]

@@ -31,10 +31,12 @@ use axum::{
     middleware,
     routing::{delete, get, patch, post},
 };
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wire::{PeerId, http::layers};
+use wire::{
+    PeerId,
+    http::{NoQuery, layers},
+};
 
 use self::{guard::Guard, tickets::Tickets};
 use super::page;
@@ -83,13 +85,6 @@ pub struct About {
     pub advertise: Vec<String>,
 }
 
-/// The query of a call that takes none: anything in it is refused.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-type NoQuery = wire::http::Query<Nothing>;
-
 /// The whole API.
 pub fn router(pclient: Pclient, guard: Guard) -> Router {
     let tickets = Tickets::default();
@@ -98,7 +93,10 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/v1/login", post(session::login))
         .route("/v1/logout", post(session::logout))
         .route("/v1/files", get(files::list).merge(post(files::share)))
-        .route("/v1/files/{content_id}", get(files::show).merge(patch(files::change)).merge(delete(files::unshare)))
+        .route(
+            "/v1/files/{content_id}",
+            get(files::show).merge(patch(files::change)).merge(delete(files::unshare)),
+        )
         .route("/v1/files/{content_id}/holders", get(peers::holders))
         .route("/v1/search", get(search::search))
         .route("/v1/downloads", get(downloads::list).merge(post(downloads::start)))

@@ -1,0 +1,55 @@
+//! Files over the relay, between peers of which neither can dial the other.
+
+use content::ContentId;
+use peer::config::{AmqpSetting, PserverListen, Settings};
+use testnet::{Network, Rabbit, read, sample, until};
+use wire::rest::pclient::{Download, PeerPath};
+
+use crate::{MIB, big};
+
+/// On the relay, and nowhere else.
+pub(crate) fn relay_only(settings: &mut Settings, url: &str) {
+    settings.amqp = AmqpSetting::At(url.to_owned().into());
+    settings.pserver_listen = PserverListen::Off;
+}
+
+fn only_from(download: &Download, holder: &str) {
+    let [source] = &download.sources[..] else { panic!("{:?}", download.sources) };
+    assert_eq!((source.username.as_str(), source.path), (holder, PeerPath::Relayed));
+    assert_eq!(Some(source.bytes), download.size);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_comes_over_the_relay_whole_and_verified() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &broker)).await;
+
+    let file = big(400, 64);
+    let id = ben.share("over the relay.bin", &file).await;
+    ana.found("over the relay", id, 1).await;
+    until("ben is reached over the relay", async || {
+        let holders = ana.holders(id).await;
+        (holders.len() == 1 && holders[0].path == PeerPath::Relayed).then_some(())
+    })
+    .await;
+    let started = std::time::Instant::now();
+    let download = ana.fetch(id).await;
+    tracing::info!(took = ?started.elapsed(), "64 MiB over the relay");
+    only_from(&download, "ben");
+    assert!(read(ana.download_dir().join("over the relay.bin")) == file);
+
+    // Every length that has something odd about it.
+    for (seed, length) in [(401, 0), (402, 1), (403, MIB - 1), (404, MIB), (405, MIB + 1), (406, 9 * MIB + 7)]
+    {
+        let bytes = sample(seed, length);
+        let name = format!("length {length}.bin");
+        let id = ben.share(&name, &bytes).await;
+        assert_eq!(id, ContentId::of(&bytes));
+        ana.found(&format!("length {length}"), id, 1).await;
+        ana.fetch(id).await;
+        assert!(read(ana.download_dir().join(&name)) == bytes, "{length} bytes");
+    }
+    network.end([ana, ben]).await;
+}

@@ -1,0 +1,370 @@
+//! A broker that may not be trusted: it reads every message, keeps copies, changes them and makes up its own. It learns
+//! who talks to whom and how much, and nothing else; whatever it hands over that a peer did not write is dropped and
+//! counted.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use daemon::Lifecycle;
+use futures::StreamExt;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
+    message::Delivery,
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        QueueBindOptions, QueueDeclareOptions,
+    },
+    types::FieldTable,
+};
+use parking_lot::Mutex;
+use peer::link::{Link, LinkError, Rung, Target};
+use testnet::{Network, PATIENCE, Peer, Rabbit, RabbitOptions, sample, until};
+use tokio::time::timeout;
+use wire::PeerId;
+
+use super::talk::relay_only;
+use crate::MIB;
+
+const EXCHANGES: [&str; 2] = ["trueque.requests", "trueque.answers"];
+
+/// A copy of every message, and a hand to write with.
+struct Tap {
+    channel: Channel,
+    seen: Arc<Mutex<Vec<Message>>>,
+    lifecycle: Lifecycle,
+    connection: Connection,
+}
+
+#[derive(Clone)]
+struct Message {
+    exchange: String,
+    key: String,
+    properties: BasicProperties,
+    body: Vec<u8>,
+}
+
+impl Tap {
+    async fn on(rabbit: &Rabbit) -> Self {
+        let runtime = lapin::runtime::default_runtime().unwrap();
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect_with_runtime(&rabbit.url(), properties, runtime).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        channel.queue_declare("tap".into(), exclusive, FieldTable::default()).await.unwrap();
+        for exchange in EXCHANGES {
+            let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+            channel
+                .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default())
+                .await
+                .unwrap();
+            channel
+                .queue_bind(
+                    "tap".into(),
+                    exchange.into(),
+                    "#".into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .unwrap();
+        }
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let consumer =
+            channel.basic_consume("tap".into(), "tap".into(), options, FieldTable::default()).await;
+        let mut consumer = consumer.unwrap();
+        let seen = Arc::<Mutex<Vec<Message>>>::default();
+        let notes = seen.clone();
+        let lifecycle = Lifecycle::new();
+        lifecycle.spawn("tap", async move {
+            while let Some(Ok(delivery)) = consumer.next().await {
+                notes.lock().push(delivery.into());
+            }
+        });
+        Self { channel, seen, lifecycle, connection }
+    }
+
+    async fn write(&self, message: &Message) {
+        let confirm = self
+            .channel
+            .basic_publish(
+                message.exchange.as_str().into(),
+                message.key.as_str().into(),
+                BasicPublishOptions::default(),
+                &message.body,
+                message.properties.clone(),
+            )
+            .await
+            .unwrap();
+        confirm.await.unwrap();
+    }
+
+    fn all(&self) -> Vec<Message> {
+        self.seen.lock().clone()
+    }
+
+    /// The questions of one peer to another, in order.
+    fn questions(&self, from: PeerId, to: PeerId) -> Vec<Message> {
+        let key = format!("{to}.{from}");
+        let is_one = |message: &&Message| message.exchange == EXCHANGES[0] && message.key == key;
+        self.seen.lock().iter().filter(is_one).cloned().collect()
+    }
+
+    fn answers(&self, question: &Message) -> Vec<Message> {
+        let id = question.properties.message_id();
+        let is_one = |message: &&Message| message.properties.correlation_id() == id;
+        self.seen.lock().iter().filter(is_one).cloned().collect()
+    }
+
+    async fn end(self) {
+        self.connection.close(200, "the test is over".into()).await.unwrap();
+        self.lifecycle.finish().await;
+    }
+}
+
+impl From<Delivery> for Message {
+    fn from(delivery: Delivery) -> Self {
+        Self {
+            exchange: delivery.exchange.to_string(),
+            key: delivery.routing_key.to_string(),
+            properties: delivery.properties,
+            body: delivery.data,
+        }
+    }
+}
+
+impl Message {
+    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut other = self.clone();
+        change(&mut other);
+        other
+    }
+
+    fn flipped(&self, at: usize) -> Self {
+        self.with(|message| message.body[at] ^= 1)
+    }
+
+    /// Everything about it that the broker reads, as text.
+    fn label(&self) -> String {
+        format!("{} {} {:?}", self.exchange, self.key, self.properties)
+    }
+}
+
+/// How often something of this kind was refused, by all peers of this process.
+fn refused(reason: &str) -> u64 {
+    let line = format!("trueque_relay_refused_total{{reason=\"{reason}\"}} ");
+    let metrics = daemon::metrics::render();
+    metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+}
+
+/// Writes a message and waits until it was refused for this reason.
+async fn is_refused(tap: &Tap, message: &Message, reason: &str, what: &str) {
+    let before = refused(reason);
+    tap.write(message).await;
+    until(&format!("{what} is refused as {reason}"), async || (refused(reason) > before).then_some(())).await;
+}
+
+async fn relayed(asker: &Peer, holder: &Peer) -> Link {
+    let target = target(asker, holder).await;
+    until("the relay is there", async || {
+        asker.links().get(&target, 0).await.ok().filter(|link| link.rung() == Rung::Relayed)
+    })
+    .await
+}
+
+async fn target(asker: &Peer, holder: &Peer) -> Target {
+    let id = holder.peer_id().await;
+    until("the directory knows the holder", async || {
+        asker.peers().await.iter().find(|one| one.peer.peer_id == id).map(|one| Target::from(&one.peer))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_reads_nothing_and_changes_nothing() {
+    daemon::metrics::init().unwrap();
+    let rabbit = Rabbit::start(RabbitOptions::default()).await;
+    let tap = Tap::on(&rabbit).await;
+    let url = rabbit.url();
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
+    let carla = network.peer_with("carla", |settings| relay_only(settings, &url)).await;
+    let [ana_id, ben_id, carla_id] = [ana.peer_id().await, ben.peer_id().await, carla.peer_id().await];
+
+    let name = "plans that nobody else may read.txt";
+    let file = sample(600, 5 * MIB + 99);
+    let id = ben.share(name, &file).await;
+    ana.found("plans", id, 1).await;
+    ana.fetch(id).await;
+    let link = relayed(&ana, &ben).await;
+    let listed: Vec<_> = link.list().await.unwrap().collect().await;
+    assert_eq!(listed.len(), 1);
+    nothing_shows(&tap, &file, name, id).await;
+
+    // From here on the broker writes, too.
+    assert!(link.describe(id, 0).await.is_ok());
+    let question = until("it is answered", async || {
+        tap.questions(ana_id, ben_id).pop().filter(|question| tap.answers(question).len() == 1)
+    })
+    .await;
+    questions_that_nobody_asked(&tap, &question, ana_id, ben_id, carla_id).await;
+    let answer = tap.answers(&question).pop().unwrap();
+    is_refused(&tap, &answer, "nobody asks", "an answer to a question that is over").await;
+    answers_that_nobody_gave(&tap, &link, &carla, &ben, id, (ana_id, ben_id)).await;
+    assert_eq!(
+        tap.answers(&question).len(),
+        2,
+        "the copy of the answer is ours, and the question was answered once"
+    );
+
+    assert!(link.describe(id, 0).await.is_ok(), "and all goes on");
+    tap.end().await;
+    network.end([ana, ben, carla]).await;
+}
+
+/// No message has a part of the file, its name or its content id in it.
+async fn nothing_shows(tap: &Tap, file: &[u8], name: &str, id: content::ContentId) {
+    let messages = tap.all();
+    let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+    assert!(bytes > file.len(), "the file came this way: {bytes} bytes");
+    let hex_id = id.to_string();
+    let mut secrets: Vec<&[u8]> = vec![name.as_bytes(), b"nobody else", hex_id.as_bytes(), id.as_bytes()];
+    // Wherever a message might begin.
+    secrets.extend(file.chunks(64 << 10).map(|chunk| &chunk[..chunk.len().min(16)]));
+    let firsts: Vec<u8> = secrets.iter().map(|secret| secret[0]).collect();
+    for message in &messages {
+        let label = message.label();
+        assert!(!label.contains(&hex_id) && !label.contains("plans"), "{label}");
+        for (at, byte) in message.body.iter().enumerate() {
+            for (first, secret) in firsts.iter().zip(&secrets) {
+                assert!(byte != first || !message.body[at..].starts_with(secret), "in {label}");
+            }
+        }
+    }
+}
+
+async fn questions_that_nobody_asked(tap: &Tap, question: &Message, ana: PeerId, ben: PeerId, carla: PeerId) {
+    is_refused(tap, question, "replayed", "a copy").await;
+    let last = question.body.len() - 1;
+    for at in [last, last / 2, last - 40] {
+        is_refused(tap, &question.flipped(at), "forged", "a flipped bit").await;
+    }
+    let other_id = question.with(|message| {
+        message.properties = message.properties.clone().with_message_id("07".repeat(16).into());
+    });
+    is_refused(tap, &other_id, "forged", "another id").await;
+    let answers_elsewhere = question.with(|message| {
+        message.properties = message.properties.clone().with_reply_to("07".repeat(8).into());
+    });
+    is_refused(tap, &answers_elsewhere, "forged", "another queue for the answers").await;
+    let by_carla = question.with(|message| message.key = format!("{ben}.{carla}"));
+    is_refused(tap, &by_carla, "unknown sender", "another sender").await;
+    let by_nobody = question.with(|message| message.key = format!("{ben}.{}", "07".repeat(16)));
+    is_refused(tap, &by_nobody, "unknown sender", "a sender that is nobody").await;
+    let garbage = question.with(|message| message.body = vec![0xff; 200]);
+    is_refused(tap, &garbage, "malformed", "garbage").await;
+    let without_end = question.with(|message| message.body = vec![8; 1 << 20]);
+    is_refused(tap, &without_end, "malformed", "a question that is too long").await;
+
+    // Carla cannot open it, and says so to whoever seems to have asked; who did not ask, and does not care.
+    let hints = refused("nobody asks");
+    let to_carla = question.with(|message| message.key = format!("{carla}.{ana}"));
+    is_refused(tap, &to_carla, "stale key", "a question to another").await;
+    until("the hint is not asked for", async || (refused("nobody asks") > hints).then_some(())).await;
+}
+
+/// While a question waits for answers.
+async fn answers_that_nobody_gave(
+    tap: &Tap,
+    link: &Link,
+    carla: &Peer,
+    ben: &Peer,
+    id: content::ContentId,
+    (ana_id, ben_id): (PeerId, PeerId),
+) {
+    let mut states = link.watch(id).await.unwrap();
+    let first = timeout(PATIENCE, states.next()).await.unwrap().unwrap().unwrap();
+    assert!(first.receivers.is_empty());
+    let answer = until("the answer is tapped", async || {
+        tap.questions(ana_id, ben_id).pop().and_then(|question| tap.answers(&question).pop())
+    })
+    .await;
+    let mut rest = VecDeque::from([
+        (answer.clone(), "duplicate", "a copy"),
+        (answer.flipped(answer.body.len() - 1), "forged", "a flipped bit"),
+        (answer.flipped(5), "forged", "another number"),
+        (answer.flipped(1), "forged", "a last answer that is none"),
+        (answer.with(|message| message.body = vec![9; 80]), "version", "another version"),
+        (answer.with(|message| message.body.clear()), "malformed", "nothing"),
+        (
+            answer.with(|message| message.key = message.key.replace(&ben_id.to_string(), &"07".repeat(16))),
+            "misplaced",
+            "by another than was asked",
+        ),
+    ]);
+    // They are read in the order in which they came, while the asker waits for what changes.
+    let reading = async {
+        let state = timeout(PATIENCE, states.next()).await.expect("the true answer comes").unwrap().unwrap();
+        assert_eq!(state.receivers.len(), 1, "carla is a receiver now");
+    };
+    let writing = async {
+        while let Some((message, reason, what)) = rest.pop_front() {
+            is_refused(tap, &message, reason, what).await;
+        }
+        let theirs = relayed(carla, ben).await;
+        let mut theirs = theirs.watch(id).await.unwrap();
+        timeout(PATIENCE, theirs.next()).await.unwrap().unwrap().unwrap();
+        theirs
+    };
+    let ((), _theirs) = tokio::join!(reading, writing);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_is_noticed_and_new_keys_are_found() {
+    daemon::metrics::init().unwrap();
+    let mut rabbit = Rabbit::start(RabbitOptions::default()).await;
+    let url = rabbit.url();
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
+    let id = ben.share("a file.txt", b"a file").await;
+    let link = relayed(&ana, &ben).await;
+    let with_old_key = target(&ana, &ben).await;
+    assert!(link.describe(id, 0).await.is_ok());
+
+    // A peer that is off is known to be off at once.
+    let settings = ben.end().await;
+    let asked = std::time::Instant::now();
+    let answer = link.describe(id, 0).await.map(drop);
+    assert_eq!(answer, Err(LinkError::Unreachable("the peer is not on the relay".to_owned())));
+    assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
+
+    // It comes back with another key: whoever has the old one is told, and finds the new one.
+    std::fs::remove_file(settings.data_dir.join("sealing.key")).unwrap();
+    let ben = Peer::again(settings).await;
+    assert_ne!(target(&ana, &ben).await.sealing_key, with_old_key.sealing_key);
+    until("it is on the relay again", async || {
+        let answer = link.describe(id, 0).await.map(drop);
+        (answer != Err(LinkError::Unreachable("the peer is not on the relay".to_owned()))).then_some(answer)
+    })
+    .await
+    .unwrap();
+    assert!(refused("stale key") > 0);
+
+    // The broker goes: what waits is told, and does not wait for a clock.
+    let mut states = link.watch(id).await.unwrap();
+    timeout(PATIENCE, states.next()).await.unwrap().unwrap().unwrap();
+    rabbit.settle().await;
+    rabbit.kill().await;
+    let killed = std::time::Instant::now();
+    let lost = timeout(PATIENCE, states.next()).await.expect("it is noticed").unwrap();
+    assert_eq!(lost.map(drop), Err(LinkError::Unreachable("the relay's connection was lost".to_owned())));
+    assert!(killed.elapsed() < PATIENCE / 4, "{:?}", killed.elapsed());
+    let away = link.describe(id, 0).await.map(drop).unwrap_err();
+    assert!(matches!(away, LinkError::Unreachable(_)), "{away}");
+
+    rabbit.start_again().await;
+    until("it goes on by itself", async || link.describe(id, 0).await.ok()).await;
+    drop((link, states));
+    network.end([ana, ben]).await;
+}
