@@ -1,9 +1,12 @@
 //! Reading a file over HTTP: from here, from the network, and while it arrives.
 
+use std::time::{Duration, Instant};
+
 use futures::StreamExt;
 use http::StatusCode;
 use reqwest::Method;
 use testnet::Network;
+use wire::rest::pclient::DownloadState;
 
 use crate::{MIB, big};
 
@@ -105,4 +108,31 @@ async fn a_reader_that_goes_away_leaves_nothing_behind() {
     drop(stream);
     assert!(ben.get("/v1/downloads").await.json()["items"].as_array().unwrap().is_empty());
     network.end([ben, ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_is_told_at_once_that_nobody_can_be_asked() {
+    let network = Network::start().await;
+    let (ana, ben) = (network.peer("ana").await, network.peer("ben").await);
+    let id = ana.share("talk.mp4", &big(34, 2)).await;
+    let unknown = content::ContentId::of(b"nobody has this");
+    ben.held_by(id, 1).await;
+    ana.end().await;
+    ben.held_by(id, 0).await;
+    // A download waits for a holder; who reads the same content meanwhile does not.
+    for id in [unknown, id] {
+        ben.state(&ben.start(id).await.id, DownloadState::Waiting).await;
+    }
+    let told = async |id| {
+        let asked = Instant::now();
+        let answer = ben.content(id, Some("bytes=0-9")).await;
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}: {}", asked.elapsed(), answer.status);
+        (answer.status.as_u16(), answer.code())
+    };
+    assert_eq!(told(unknown).await, (404, "not_found".to_owned()));
+    assert_eq!(told(id).await, (503, "unavailable".to_owned()));
+    assert_eq!(ben.post("/v1/logout", &()).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(told(unknown).await, (401, "unauthenticated".to_owned()));
+    assert_eq!(told(id).await, (401, "unauthenticated".to_owned()));
+    network.end([ben]).await;
 }

@@ -79,6 +79,7 @@ async fn three_liars_outvote_nobody_and_neither_do_those_who_are_off() {
     let located = ben.get("/v1/search?q=other").await.json();
     assert_eq!(located["items"][0]["size"], other.len(), "the word of those who are online");
     came_from(&ana, "ana", &ben.fetch(id).await, other.len());
+    drop(liars);
     network.end([ben, ana]).await;
 }
 
@@ -131,7 +132,7 @@ async fn files_of_one_piece_and_batches_arrive_beside_liars() {
     let ids: Vec<ContentId> = files.iter().map(|file| ContentId::of(file)).collect();
     let sizes = [5, 9 << 20, 1_001, 0];
     let lies: Vec<_> = ids.iter().copied().zip(sizes.into_iter().cycle()).collect();
-    let _closed = with_a_claim(&network, &lies, "mallory").await;
+    let closed = with_a_claim(&network, &lies, "mallory").await;
     let liar = Liar::start(&network, "mike", Lie::Claims(1_001), "1.bin", files[1].clone()).await;
     for (n, file) in files.iter().enumerate() {
         ana.share(&format!("{n}.bin"), file).await;
@@ -145,6 +146,7 @@ async fn files_of_one_piece_and_batches_arrive_beside_liars() {
         let done = ben.done(&download.id).await;
         came_from(&ana, "ana", &done, 1_000);
     }
+    drop(closed);
     liar.end().await;
     network.end([ben, ana]).await;
 }
