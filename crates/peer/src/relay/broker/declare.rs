@@ -118,7 +118,9 @@ impl Common {
         let channel = link.channel().await?;
         match self {
             Self::Exchange(name, kind) => {
-                let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+                // Dead letters are the broker's to put there; nobody else may.
+                let internal = *name == DEAD;
+                let options = ExchangeDeclareOptions { durable: true, internal, ..Default::default() };
                 declare_exchange(&channel, name, kind, options).await
             }
             Self::Queue(queue) => {
