@@ -1,7 +1,7 @@
 // The bytes of a content: where they are read, and what of them a browser can show.
 
 import { address, post, token } from './api.js';
-import { kindOf } from './format.js';
+import { kindOf, typeOf } from './format.js';
 import { copy, toastProblem } from './notices.js';
 import { to } from './router.js';
 
@@ -25,7 +25,7 @@ export async function bytesAt(contentId) {
 export function showable({ media_type: mediaType, name }) {
   const kind = kindOf(mediaType, name);
   if (['video', 'audio', 'image'].includes(kind)) return kind;
-  return /^text\/(?!html)|^application\/(json|toml|x-sh|x-yaml)$/.test(mediaType ?? '') ? 'text' : null;
+  return /^text\/(?!html)|^application\/(json|toml|x-sh|x-yaml)$/.test(mediaType ?? typeOf(name) ?? '') ? 'text' : null;
 }
 
 /** The address of the view of a content; what the row knows of it goes along. */

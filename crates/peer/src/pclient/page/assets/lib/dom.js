@@ -81,8 +81,3 @@ export function fileName(name) {
     cut > 0 && h('span', { class: 'folder' }, foreign(name.slice(0, cut))),
     foreign(name.slice(cut)));
 }
-
-/** Text for screen readers alone. */
-export function unseen(text) {
-  return h('span', { class: 'unseen' }, text);
-}

@@ -17,7 +17,7 @@ let gathered = new Map();
 let newest = null;
 
 /** Remembers downloads that were read or told. */
-export function take(...downloads) {
+function take(...downloads) {
   for (const download of downloads.map(named)) {
     known.delete(download.id);
     known.set(download.id, download);

@@ -2,8 +2,8 @@
 
 import { h } from './dom.js';
 
-/** Files of one drop; more are a mistake, or better shared from their own folder by the command line. */
-const MOST = 10_000;
+/** Files of one drop; more are a mistake, or better shared from where they lie. */
+export const MOST = 10_000;
 
 /** Takes drops on the whole window; `take` gets `[{ file, name }]`. */
 export function acceptDrops(take, failed) {

@@ -21,6 +21,7 @@ export async function listen(signal) {
   let opened = false;
   while (!signal.aborted) {
     await visible(signal);
+    if (signal.aborted) return;
     const connection = new AbortController();
     const stop = () => connection.abort();
     signal.addEventListener('abort', stop, { once: true });
@@ -60,7 +61,7 @@ async function tellAll(body) {
 }
 
 /** The events of a stream: `{ id, name, data }`. Fields are `name: value` lines, an empty line ends an event. */
-export async function* parse(body) {
+async function* parse(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   let [id, name, data] = ['', 'message', ''];

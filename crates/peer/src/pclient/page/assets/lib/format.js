@@ -62,9 +62,23 @@ export function shortId(id) {
   return `${id.slice(0, 8)}…${id.slice(-4)}`;
 }
 
+const TYPES = {
+  video: 'mp4 m4v webm ogv mov mkv',
+  audio: 'mp3 wav ogg oga opus flac m4a aac',
+  image: 'jpg jpeg png gif webp avif bmp',
+  text: 'txt md csv tsv log',
+};
+
+/** The media type that a name promises, where nobody has said one: enough to choose how to show a file. */
+export function typeOf(name) {
+  const ending = name.slice(name.lastIndexOf('.') + 1).toLowerCase();
+  const found = Object.entries(TYPES).find(([, endings]) => endings.split(' ').includes(ending));
+  return found ? `${found[0]}/${ending}` : null;
+}
+
 /** What a file is, in a word, from its media type and its name. */
 export function kindOf(mediaType, name = '') {
-  const [type, subtype = ''] = (mediaType ?? '').split('/');
+  const [type, subtype = ''] = (mediaType ?? typeOf(name) ?? '').split('/');
   if (['video', 'audio', 'image'].includes(type)) return subtype === 'svg+xml' ? 'text' : type;
   if (/(^|[-+.])(zip|tar|gzip|xz|zstd|bzip2?|7z|rar)/.test(subtype) || /\.(tar|t?gz|xz|zst|bz2|7z|zip)$/i.test(name)) return 'archive';
   if (type === 'text' || /pdf|json|xml|document|epub/.test(subtype)) return 'text';

@@ -16,6 +16,8 @@ export class PagedList {
   #cursor = null;
   #loading = null;
   #ended = false;
+  /** Asked to refresh while a page was on its way. */
+  #stale = false;
   #near;
   #items = h('ul', { class: 'rows' });
   #foot = h('div', { class: 'list-foot' });
@@ -40,8 +42,13 @@ export class PagedList {
     return this.#rows.size;
   }
 
-  has(key) {
-    return this.#rows.has(key);
+  /** Shows the list; where it was left before, as far as it was read then. `place` remembers it from here on. */
+  async open(place) {
+    const remember = () => Object.assign(place, { rows: this.#rows.size, row: scrollY > 0 ? this.#keyInTheMiddle() : null });
+    this.#options.signal.addEventListener('abort', remember, { once: true });
+    if (!place.rows) return this.reset();
+    await this.#reread(place.rows);
+    return this.#rows.get(place.row)?.element.scrollIntoView({ block: 'center' });
   }
 
   /** Starts anew. What is there stays until the first page has come. */
@@ -63,8 +70,11 @@ export class PagedList {
 
   /** Reads again what is shown: the same rows, as they are now, in the order that they have now. */
   async refresh() {
-    if (this.#loading) return;
-    const wanted = Math.max(this.#rows.size, PAGE);
+    this.#stale = this.#loading !== null;
+    if (!this.#stale) await this.#reread(Math.max(this.#rows.size, PAGE));
+  }
+
+  async #reread(wanted) {
     const seen = [];
     let cursor = null;
     do {
@@ -91,6 +101,10 @@ export class PagedList {
     const fresh = this.#options.row(item);
     this.#rows = new Map([[key, fresh], ...this.#rows]);
     this.#items.prepend(fresh.element);
+    if (this.#rows.size > MOST) {
+      this.#drop([...this.#rows.keys()].at(-1));
+      this.#ended = false;
+    }
     return this.#settle();
   }
 
@@ -98,6 +112,13 @@ export class PagedList {
     if (!this.#rows.has(key)) return;
     this.#drop(key);
     this.#settle();
+  }
+
+  /** By row and not by pixel: how high rows out of sight are is only guessed. */
+  #keyInTheMiddle() {
+    const { left } = this.#items.getBoundingClientRect();
+    const row = document.elementFromPoint(left + 1, innerHeight / 2)?.closest('.rows > li');
+    return [...this.#rows].find(([, { element }]) => element === row)?.[0];
   }
 
   #drop(key) {
@@ -134,6 +155,7 @@ export class PagedList {
     this.#ended = !page.next_cursor;
     done(page);
     this.#settle();
+    if (this.#stale) await this.refresh();
   }
 
   /** One page, or null where nobody waits for it or it did not come; then the foot says why. */

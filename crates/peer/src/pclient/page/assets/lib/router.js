@@ -4,7 +4,14 @@
 
 import { Cell } from './cell.js';
 
-/** `{ view, path, params }`. */
+/** Places in the history that are remembered: more than anybody goes back. */
+const KEPT = 100;
+const places = new Map();
+
+/**
+ * `{ view, path, params, place }`. `place` is what a list remembers of itself in this step of the history, so that Back
+ * leads to the row that one left.
+ */
 export const route = new Cell(read());
 
 /** The address of a view. */
@@ -33,7 +40,16 @@ export function redirect(address) {
 function read() {
   const [segments, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
   const [view, ...path] = segments.split('/').map(decoded);
-  return { view, path, params: Object.fromEntries(new URLSearchParams(query)) };
+  return { view, path, params: Object.fromEntries(new URLSearchParams(query)), place: placeOf(history.state?.step) };
+}
+
+function placeOf(known) {
+  const step = known ?? crypto.getRandomValues(new Uint32Array(1))[0];
+  if (known === undefined) history.replaceState({ step }, '');
+  const place = places.get(step) ?? {};
+  places.set(step, place);
+  if (places.size > KEPT) places.delete(places.keys().next().value);
+  return place;
 }
 
 function decoded(segment) {
@@ -44,4 +60,5 @@ function decoded(segment) {
   }
 }
 
+history.scrollRestoration = 'manual';
 window.addEventListener('hashchange', () => route.set(read()));

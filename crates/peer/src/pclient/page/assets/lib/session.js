@@ -69,7 +69,7 @@ export async function useToken(value) {
 
 function refused() {
   token.forget();
-  phase.set('token');
+  if (phase.value !== 'token') phase.set('token');
 }
 
 function take(now) {
@@ -88,7 +88,7 @@ function interval() {
 }
 
 document.addEventListener('visibilitychange', () => {
-  if (document.visibilityState === 'visible') look();
+  if (document.visibilityState === 'visible' && phase.value !== 'token') look();
 });
 // A file is being hashed, or a download has begun: the numbers move from here on.
 const moved = throttle(() => 300, () => { if (interval() === IDLE_MS) look(); });

@@ -29,8 +29,11 @@ export function show(main, { path: [id = ''], params }, signal) {
   const fetchPlace = h('span', { class: 'get' });
   const kind = showable(item);
   const showButton = kind && button('play', { text: 'Show the beginning', image: 'Show' }[kind] ?? 'Play', () => present(stage, item, kind, signal));
-  const save = h('a', { class: 'button quiet', download: '', href: '#' }, icon('fetch'), 'Save a copy');
-  bytesAt(id).then((where) => { save.href = where; }, (problem) => toastProblem(problem));
+  const save = h('a', { class: 'button quiet', download: '', hidden: true }, icon('fetch'), 'Save a copy');
+  bytesAt(id).then((where) => {
+    save.href = where;
+    save.hidden = false;
+  }, (problem) => toastProblem(problem));
   const holders = h('div', {});
   const here = h('p', { class: 'dim' });
 
@@ -65,7 +68,7 @@ async function drawHolders(place, id, item, signal) {
   try {
     const { items } = await get(`/v1/files/${id}/holders`, {}, signal);
     const all = item.size === null ? null : Math.max(1, Math.ceil(item.size / PIECE));
-    const part = (held) => (all && held < all ? `${percentText(held, all)} of it` : 'all of it');
+    const part = (held) => (all === null ? plural(held, 'piece') : held < all ? `${percentText(held, all)} of it` : 'all of it');
     const row = (holder) => [peerLink(holder), pathBadge(holder.path), part(holder.pieces_held), holder.online ? 'now' : ago(holder.last_seen)];
     items.sort((a, b) => b.online - a.online || a.username.localeCompare(b.username));
     fill(place, items.length > 0
@@ -104,7 +107,7 @@ async function player(item, kind, words, signal) {
   const arriving = () => say(words, 'Waiting for bytes from its holders…');
   const media = h(kind, {
     src: where, controls: true, preload: 'auto', 'aria-label': name, playsinline: true,
-    onerror: failed, onwaiting: arriving, onstalled: arriving, onplaying: () => say(words, ''), oncanplay: () => say(words, ''),
+    onerror: failed, onwaiting: arriving, onplaying: () => say(words, ''), oncanplay: () => say(words, ''),
   });
   // A player that is out of sight still reads: it lets go when the view does.
   signal.addEventListener('abort', () => {
@@ -120,7 +123,7 @@ async function beginning(item, words, signal) {
   const response = await fetch(where, { headers: { ...authorization(), Range: `bytes=0-${TEXT_BYTES - 1}` }, signal });
   if (response.status === 416) return h('p', { class: 'dim' }, 'The file is empty.');
   if (!response.ok) throw await problemOf(response);
-  const text = new TextDecoder().decode(await response.arrayBuffer());
-  say(words, response.status === 206 && item.size > TEXT_BYTES ? `The first ${size(TEXT_BYTES)}:` : '');
-  return h('pre', { tabindex: '0', 'aria-label': `The beginning of ${plain(item.name)}` }, text);
+  const bytes = await response.arrayBuffer();
+  say(words, bytes.byteLength === TEXT_BYTES ? `The first ${size(TEXT_BYTES)}:` : '');
+  return h('pre', { tabindex: '0', 'aria-label': `The beginning of ${plain(item.name)}` }, new TextDecoder().decode(bytes));
 }

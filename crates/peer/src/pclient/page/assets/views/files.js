@@ -5,12 +5,13 @@ import { debounce, throttle } from '../lib/cell.js';
 import { copyLink, pageOf } from '../lib/content.js';
 import { ask, audienceFields, audienceOf, usernames } from '../lib/dialogs.js';
 import { fileName, fill, foreign, h, mark, plain, say } from '../lib/dom.js';
-import { chosen } from '../lib/drop.js';
+import { MOST, chosen } from '../lib/drop.js';
 import { events, resync } from '../lib/events.js';
 import { count, kindOf, plural, size } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
 import { PagedList } from '../lib/list.js';
 import { act, announce, toast, toastProblem } from '../lib/notices.js';
+import { rename, to } from '../lib/router.js';
 import { status } from '../lib/session.js';
 import * as uploads from '../lib/uploads.js';
 import { playLink } from './found.js';
@@ -29,10 +30,13 @@ export const title = () => 'My files';
 /** Shares files that were dropped or chosen. */
 export function share(files) {
   if (files.length > 0) uploads.add(files, audience);
+  if (files.length >= MOST) {
+    toast(`These are ${count(MOST)} files, and more are not taken at once. A folder of this machine is shared faster by its path.`, { bad: true });
+  }
 }
 
-export function show(main, _, signal) {
-  const filter = h('input', { type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter my files', autocomplete: 'off', spellcheck: 'false' });
+export function show(main, { params, place }, signal) {
+  const filter = h('input', { type: 'search', value: params.q ?? '', placeholder: 'Filter by name', 'aria-label': 'Filter my files', autocomplete: 'off', spellcheck: 'false' });
   const list = new PagedList({
     label: 'My files',
     signal,
@@ -43,7 +47,10 @@ export function show(main, _, signal) {
       ? empty('files', 'No file of yours is called so', 'A part of the name is enough.')
       : empty('files', 'You share nothing yet', 'Drop files above, or put them into a shared folder of this peer: they are found by themselves.')),
   });
-  filter.addEventListener('input', debounce(150, () => list.reset(), signal));
+  filter.addEventListener('input', debounce(150, () => {
+    rename(to('files', [], { q: filter.value }));
+    list.reset();
+  }, signal));
   const refresh = throttle(() => (list.size > LONG ? REFRESH_LONG_MS : REFRESH_MS), () => list.refresh(), signal);
   events.listen(({ name, data }) => {
     if (name !== 'file') return;
@@ -60,7 +67,7 @@ export function show(main, _, signal) {
     uploadsPanel(signal),
     h('div', { class: 'bar' }, filter, button('folder', 'Share a path of this machine…', sharePath)),
     list.element);
-  list.reset();
+  list.open(place);
 }
 
 function keyOf({ content_id: id, name }) {

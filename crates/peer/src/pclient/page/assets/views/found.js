@@ -19,7 +19,12 @@ export function foundRows(signal) {
   const relays = relayCounts(signal);
   downloads.readNewest();
   downloads.changes.listen((changes) => {
-    for (const download of changes.values()) rows.get(download?.content_id)?.moved(download);
+    for (const download of changes.values()) {
+      const row = rows.get(download?.content_id);
+      row?.moved(download);
+      // The list has been read anew since.
+      if (row && !row.element.isConnected) rows.delete(row.id);
+    }
   }, signal);
   return {
     make(item) {

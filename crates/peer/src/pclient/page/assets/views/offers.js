@@ -27,7 +27,7 @@ const STATES = {
 
 export const title = () => 'Offers';
 
-export function show(main, { params }, signal) {
+export function show(main, { params, place }, signal) {
   let direction = params.direction === 'sent' ? 'sent' : 'received';
   const rows = new Map();
   const list = new PagedList({
@@ -59,7 +59,7 @@ export function show(main, { params }, signal) {
     list.reset();
   };
   main.append(heading('Offers', { after: segments('Which', DIRECTIONS, direction, choose) }), list.element);
-  list.reset();
+  list.open(place);
 }
 
 function offerRow(first) {

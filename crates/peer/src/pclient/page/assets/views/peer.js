@@ -10,7 +10,7 @@ import { empty, factsOf, heading, pathBadge } from './parts.js';
 
 export const title = ({ params, path }) => params.name ?? `Peer ${shortId(path[0] ?? '')}`;
 
-export function show(main, { path: [id = ''], params }, signal) {
+export function show(main, { path: [id = ''], params, place }, signal) {
   if (!/^[0-9a-f]{32}$/.test(id)) {
     main.append(empty('peers', 'This address names no peer', 'A peer id has 32 hexadecimal digits.'));
     return;
@@ -33,5 +33,5 @@ export function show(main, { path: [id = ''], params }, signal) {
     ['Version', peer.version],
     ['Peer id', h('code', { title: id }, shortId(id)), ' ', h('button', { class: 'quiet small', onclick: () => copy(id, 'The peer id is copied.') }, 'Copy')],
   ])), (problem) => { if (!isAbort(problem)) fill(facts, problemBlock(problem)); });
-  list.reset();
+  list.open(place);
 }

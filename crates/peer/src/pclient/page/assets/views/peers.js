@@ -15,7 +15,7 @@ const REFRESH_MS = 10_000;
 
 export const title = () => 'Peers';
 
-export function show(main, _, signal) {
+export function show(main, { place }, signal) {
   const list = new PagedList({
     label: 'Peers',
     signal,
@@ -30,7 +30,7 @@ export function show(main, _, signal) {
   const timer = setInterval(() => { if (document.visibilityState === 'visible') refresh(); }, REFRESH_MS);
   signal.addEventListener('abort', () => clearInterval(timer), { once: true });
   main.append(heading('Peers'), list.element);
-  list.reset();
+  list.open(place);
 }
 
 function peerRow(first) {

@@ -15,7 +15,7 @@ const TYPES = [['', 'Any type'], ['video/*', 'Video'], ['audio/*', 'Audio'], ['i
 
 export const title = ({ params }) => (params.q ? `${params.q} – Search` : 'Search');
 
-export function show(main, { params }, signal) {
+export function show(main, { params, place }, signal) {
   const words = h('input', {
     type: 'search', class: 'wide search', value: params.q ?? '', placeholder: 'A part of a name', 'aria-label': 'Search the network',
     autocomplete: 'off', autocapitalize: 'none', spellcheck: 'false', maxlength: 500, enterkeyhint: 'search',
@@ -65,7 +65,7 @@ export function show(main, { params }, signal) {
     outcome,
     list.element);
   if (matchMedia('(pointer: fine)').matches) words.focus();
-  list.reset();
+  list.open(place);
 }
 
 function nothing({ q, media_type: type, online }) {

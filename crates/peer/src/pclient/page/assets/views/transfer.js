@@ -1,13 +1,14 @@
 // One transfer: a row that moves, and opens to show where the pieces come from and which are here.
 
 import { copyLink, pageOf } from '../lib/content.js';
+import { ask } from '../lib/dialogs.js';
 import { fileName, fill, foreign, h, mark, plain, say } from '../lib/dom.js';
 import * as downloads from '../lib/downloads.js';
 import { duration, percent, percentText, rate, shortId, size } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
-import { ask } from '../lib/dialogs.js';
 import { act, copy } from '../lib/notices.js';
 import { strip } from '../lib/strip.js';
+import { playLink } from './found.js';
 import { button, factsOf, pathBadge, peerLink, table } from './parts.js';
 
 const MARKS = { done: 'check', failed: 'warn', paused: 'pause', waiting: 'peers' };
@@ -49,7 +50,7 @@ export function transferRow(first, signal) {
     mark(bar, 'aria-label', `Progress of ${name}`);
     mark(more, 'aria-label', `Details of ${name}`);
     const held = actions.contains(document.activeElement);
-    fill(actions, actionsOf(item).map(([kind, label, work]) => {
+    fill(actions, playLink(item), actionsOf(item).map(([kind, label, work]) => {
       const one = button(kind, `${label} ${name}`, () => work(one), { bare: true, wide: kind === 'link' });
       one.dataset.action = label.toLowerCase();
       return one;

@@ -12,7 +12,7 @@ const STATES = [['', 'All'], ['running', 'Running'], ['waiting', 'Waiting'], ['p
 
 export const title = () => 'Transfers';
 
-export function show(main, { params }, signal) {
+export function show(main, { params, place }, signal) {
   let state = STATES.some(([value]) => value === params.state) ? params.state ?? '' : '';
   const list = new PagedList({
     label: 'Transfers',
@@ -40,5 +40,5 @@ export function show(main, { params }, signal) {
     list.reset();
   };
   main.append(heading('Transfers', { after: segments('Which', STATES, state, choose) }), list.element);
-  list.reset();
+  list.open(place);
 }
