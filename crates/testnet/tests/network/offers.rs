@@ -162,7 +162,7 @@ async fn an_offer_waits_for_a_peer_that_is_off() {
 
     // And the receiver does not forget either.
     let ben = Peer::again(ben.end().await).await;
-    assert_eq!(received(&ben).await, [seen.clone()]);
+    assert_eq!(received(&ben).await, std::slice::from_ref(&seen));
     let accepted: Offer = answer(&ben, &seen.id, "accept").await.read();
     let ben = Peer::again(ben.end().await).await;
     assert_eq!(shown(&ben, &seen.id).await.state, OfferState::Accepted);
