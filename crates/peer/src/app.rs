@@ -409,6 +409,7 @@ mod tests {
         assert!(directory.known.lock().token.is_none(), "offline at once");
 
         // The next run knows what it shared, and tells the directory nothing that it knows.
+        drop(peer);
         let announced = directory.calls("POST /v1/catalog");
         let peer = Peer::start(dir.path(), &directory, Some("ana")).await;
         peer.until(all_told).await;

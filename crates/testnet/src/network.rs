@@ -56,6 +56,17 @@ impl Network {
 
     /// With other settings for the peer.
     pub async fn peer_with(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Peer {
+        let mut settings = self.settings(name);
+        change(&mut settings);
+        Peer::start(settings).await
+    }
+
+    /// A peer that is not waited for until it is logged in.
+    pub async fn peer_unconnected(&self, name: &str) -> Peer {
+        Peer::begin(self.settings(name)).await
+    }
+
+    fn settings(&self, name: &str) -> Settings {
         let mut settings = Settings::defaults();
         let folder = self.folder(name);
         settings.directories = vec![self.url()];
@@ -66,8 +77,7 @@ impl Network {
         settings.data_dir = folder.join("data");
         settings.share_dirs = vec![folder.join("share")];
         settings.download_dir = folder.join("downloads");
-        change(&mut settings);
-        Peer::start(settings).await
+        settings
     }
 
     /// A wire that ends with the network.

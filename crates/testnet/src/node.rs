@@ -37,15 +37,19 @@ impl Deref for Peer {
 
 impl Peer {
     pub(crate) async fn start(settings: Settings) -> Self {
-        let lifecycle = Lifecycle::new();
-        let doors = Doors::open(&settings).await.unwrap();
-        let app = App::start(&settings, doors, Clock::system(), &lifecycle).await.unwrap();
-        let api = Api::new(app.pclient_listen, settings.share_dirs[0].clone());
-        let peer = Self { settings, api, app, lifecycle };
+        let peer = Self::begin(settings).await;
         if peer.settings.username.is_some() {
             peer.connected().await;
         }
         peer
+    }
+
+    pub(crate) async fn begin(settings: Settings) -> Self {
+        let lifecycle = Lifecycle::new();
+        let doors = Doors::open(&settings).await.unwrap();
+        let app = App::start(&settings, doors, Clock::system(), &lifecycle).await.unwrap();
+        let api = Api::new(app.pclient_listen, settings.share_dirs[0].clone());
+        Self { settings, api, app, lifecycle }
     }
 
     /// Where its door for other peers really is.

@@ -201,7 +201,7 @@ impl Worker {
                 self.parts.client.set_token(Some(saved.token.clone().into()));
                 self.tell_endpoints = true;
                 self.active = Some(saved);
-                self.show(LinkState::Disconnected { why: "the session is being taken up again".to_owned() });
+                self.show(LinkState::Disconnected { why: "the session at the directory is being taken up again".to_owned() });
                 self.due = Some(Instant::now());
             }
             other => {
@@ -209,7 +209,7 @@ impl Worker {
                     self.file.forget();
                 }
                 if wanted.is_some() {
-                    self.show(LinkState::Disconnected { why: "logging in".to_owned() });
+                    self.show(LinkState::Disconnected { why: "logging in at the directory".to_owned() });
                     self.due = Some(Instant::now());
                 }
             }
@@ -305,7 +305,7 @@ impl Worker {
                 .drop_session(Some(format!("the directory ended the session: {failure}; log in again")));
         }
         self.forget();
-        self.show(LinkState::Disconnected { why: "logging in again".to_owned() });
+        self.show(LinkState::Disconnected { why: "logging in at the directory again".to_owned() });
         self.due = Some(Instant::now());
     }
 

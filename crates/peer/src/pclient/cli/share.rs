@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use content::SafeName;
 use futures::TryStreamExt;
 use http::{Method, StatusCode};
 use indicatif::ProgressBar;
@@ -135,7 +136,9 @@ async fn copy(
 
 /// The file itself, or the files of a folder, each with the name that it gets. Links are not followed.
 pub(super) fn files_beneath(path: &Path) -> Result<Vec<(PathBuf, String)>, Stop> {
-    let above = path.parent().unwrap_or(Path::new("/"));
+    let Some(above) = path.parent() else {
+        return Err(Stop::failed("/ is everything on this machine: share a folder of it"));
+    };
     let mut files = Vec::new();
     for entry in WalkDir::new(path).sort_by_file_name() {
         let entry = entry.map_err(|error| Stop::failed(error.to_string()))?;
@@ -145,6 +148,9 @@ pub(super) fn files_beneath(path: &Path) -> Result<Vec<(PathBuf, String)>, Stop>
         let name = entry.path().strip_prefix(above).ok().and_then(Path::to_str).ok_or_else(|| {
             Stop::failed(format!("{}: the name is not UTF-8, and cannot be shared", entry.path().display()))
         })?;
+        // Here, so that nothing is sent of a folder that cannot be shared whole, and the reason is the true one.
+        SafeName::new(name)
+            .map_err(|error| Stop::failed(format!("{} cannot be shared: {error}", entry.path().display())))?;
         files.push((entry.path().to_owned(), name.to_owned()));
     }
     Ok(files)

@@ -55,8 +55,14 @@ pub(super) async fn start_many(
     if batch.downloads.is_empty() || batch.downloads.len() > MAX_BATCH {
         return Err(Problem::invalid(format!("a batch has 1 to {MAX_BATCH} downloads")));
     }
-    let named = |request: &DownloadRequest| Ok((request.content_id, safe_name(request)?));
-    let wanted = batch.downloads.iter().map(named).collect::<Result<_, Problem>>()?;
+    let named = |(at, request): (usize, &DownloadRequest)| {
+        let name = safe_name(request).map_err(|problem| Problem {
+            detail: format!("`downloads[{at}]`: {}", problem.detail),
+            ..problem
+        })?;
+        Ok((request.content_id, name))
+    };
+    let wanted = batch.downloads.iter().enumerate().map(named).collect::<Result<_, Problem>>()?;
     let items = pclient.downloads.start_many(wanted).await?;
     Ok((StatusCode::CREATED, Json(BatchReply { items })))
 }

@@ -3,18 +3,22 @@
 //! Only some batches are under way at a time, so that a look at them stays small and ctrl-c has little to pause.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use content::ContentId;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use indicatif::ProgressBar;
 use tokio::time::sleep;
-use wire::rest::pclient::{
-    BatchReply, BatchRequest, Download, DownloadRequest, DownloadState, DownloadsQuery, MAX_BATCH, Status,
+use wire::{
+    ErrorCode,
+    rest::pclient::{
+        BatchReply, BatchRequest, Download, DownloadRequest, DownloadState, DownloadsQuery, MAX_BATCH, Status,
+    },
 };
 
 use super::{
@@ -32,6 +36,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(20);
 const LAST_LOOK: Duration = Duration::from_millis(250);
 /// Calls of pclient at a time, where there are many to make.
 const AT_ONCE: usize = 8;
+/// So few are asked for one by one: they may be old, and far back among the others.
+const FEW: usize = 32;
 /// Failures that are shown.
 const SHOWN: usize = 20;
 
@@ -80,7 +86,7 @@ struct Run<'a> {
     /// By their ids, with the name for messages.
     pending: HashMap<String, String>,
     /// By content.
-    done: HashMap<content::ContentId, Download>,
+    done: HashMap<ContentId, Download>,
     /// What could not be fetched, and why.
     failed: Vec<(String, Stop)>,
 }
@@ -128,22 +134,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Looks at the newest downloads, as far back as those that are under way go. Whether all that is left waits.
+    /// Looks at what is under way. Whether all that is left waits.
     async fn look(&mut self) -> Result<bool, Stop> {
-        let Some(oldest) = self.pending.keys().min().cloned() else { return Ok(false) };
-        let mut seen = Vec::new();
-        // Ids grow, and the newest come first.
-        let look = |page: Vec<Download>| {
-            let is_over = page.last().is_none_or(|last| last.id <= oldest);
-            seen.extend(page.into_iter().filter(|download| self.pending.contains_key(&download.id)));
-            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        self.api.each_page("/v1/downloads", &DownloadsQuery::default(), look).await?;
-        let gone: Vec<String> = {
-            let there: std::collections::HashSet<&String> =
-                seen.iter().map(|download| &download.id).collect();
-            self.pending.keys().filter(|id| !there.contains(id)).cloned().collect()
-        };
+        let seen = if self.pending.len() <= FEW { self.each().await? } else { self.newest().await? };
+        let there: HashSet<&str> = seen.iter().map(|download| download.id.as_str()).collect();
+        let gone: Vec<String> =
+            self.pending.keys().filter(|id| !there.contains(id.as_str())).cloned().collect();
         for id in gone {
             if let Some(name) = self.pending.remove(&id) {
                 self.failed.push((name, Stop::failed("the download was cancelled")));
@@ -152,6 +148,35 @@ impl Run<'_> {
         let waiting = seen.iter().all(|download| download.state == DownloadState::Waiting);
         seen.into_iter().for_each(|download| self.take(download));
         Ok(waiting && !self.pending.is_empty())
+    }
+
+    /// Those under way, asked for one by one.
+    async fn each(&self) -> Result<Vec<Download>, Stop> {
+        let ask = |id: &String| {
+            let path = format!("/v1/downloads/{id}");
+            async move {
+                match self.api.get::<Download>(&path, &()).await {
+                    Err(stop) if stop.code == Some(ErrorCode::NotFound) => Ok(None),
+                    answer => answer.map(Some),
+                }
+            }
+        };
+        let asked = stream::iter(self.pending.keys().map(ask)).buffer_unordered(AT_ONCE);
+        Ok(asked.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+    }
+
+    /// Those under way, among the newest downloads and as far back as the oldest of them.
+    async fn newest(&self) -> Result<Vec<Download>, Stop> {
+        let oldest = self.pending.keys().min().cloned().unwrap_or_default();
+        let mut seen = Vec::new();
+        // Ids grow, and the newest come first.
+        let look = |page: Vec<Download>| {
+            let is_over = page.last().is_none_or(|last| last.id <= oldest);
+            seen.extend(page.into_iter().filter(|download| self.pending.contains_key(&download.id)));
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        self.api.each_page("/v1/downloads", &DownloadsQuery::default(), look).await?;
+        Ok(seen)
     }
 
     /// Notes how a download stands; one that is over is no longer under way.
@@ -200,11 +225,7 @@ impl Run<'_> {
 }
 
 /// Says where it all is: each file that was named, and each folder in a line.
-fn tell(
-    found: &[Found],
-    done: &HashMap<content::ContentId, Download>,
-    screen: &mut Screen,
-) -> Result<(), Stop> {
+fn tell(found: &[Found], done: &HashMap<ContentId, Download>, screen: &mut Screen) -> Result<(), Stop> {
     let downloads_of = |files: &[Wanted]| -> Vec<Download> {
         files.iter().filter_map(|file| done.get(&file.id).cloned()).collect()
     };
@@ -241,6 +262,9 @@ fn tell(
 
 /// Where a folder came to lie, by one of its files: as many parts above it as the file's name has below the folder.
 fn place_of(folder: &str, download: &Download) -> Option<PathBuf> {
+    if !download.name.starts_with(folder) {
+        return None; // it was here already, somewhere else
+    }
     let below = download.name.split('/').count().checked_sub(folder.split('/').count() - 1)?;
     Path::new(download.path.as_deref()?).ancestors().nth(below).map(Path::to_owned)
 }
