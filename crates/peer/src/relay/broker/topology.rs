@@ -191,7 +191,7 @@ mod tests {
         let own = Own::of(ANA, SESSION);
         let show = |queue: &Queue| {
             let mut lines = vec![format!(
-                "{} {} {} {}",
+                "{} {} {} {:?}",
                 queue.name,
                 if queue.exclusive { "exclusive" } else { "durable" },
                 queue.exchange,
@@ -206,14 +206,14 @@ mod tests {
         };
         let all = [own.live, own.wants, own.answers, own.mailbox, dead_letters()];
         let all = all.iter().map(show).collect::<Vec<_>>().join("\n");
-        insta::assert_snapshot!(all, @r"
-        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.requests.0707070707070707 exclusive trueque.requests a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.live.*
+        insta::assert_snapshot!(all, @r#"
+        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.requests.0707070707070707 exclusive trueque.requests "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.live.*"
           x-max-length 1000
           x-max-length-bytes 16777216
           x-message-ttl 30000
           x-queue-type classic
           x-overflow reject-publish
-        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.wants.v1 durable trueque.requests a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.want.*
+        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.wants.v1 durable trueque.requests "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.want.*"
           x-max-length 1000
           x-max-length-bytes 4194304
           x-queue-type quorum
@@ -221,24 +221,24 @@ mod tests {
           x-message-ttl 604800000
           x-delivery-limit 5
           x-dead-letter-exchange trueque.dead
-        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.answers.0707070707070707 exclusive trueque.answers a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.0707070707070707.*
+        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.answers.0707070707070707 exclusive trueque.answers "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.0707070707070707.*"
           x-max-length-bytes 67108864
           x-queue-type classic
           x-overflow reject-publish
-        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.mailbox.v1 durable trueque.answers a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.mailbox.*
+        trueque.a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.mailbox.v1 durable trueque.answers "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1.mailbox.*"
           x-max-length-bytes 1073741824
           x-queue-type quorum
           x-overflow reject-publish
           x-message-ttl 604800000
           x-delivery-limit 5
           x-dead-letter-exchange trueque.dead
-        trueque.dead durable trueque.dead
+        trueque.dead durable trueque.dead ""
           x-queue-type quorum
           x-overflow drop-head
           x-max-length 10000
           x-max-length-bytes 67108864
           x-message-ttl 604800000
-        ");
+        "#);
     }
 
     #[test]
