@@ -144,10 +144,10 @@ async fn a_peer_behind_a_wall_is_asked_to_dial_and_serves_from_there() {
     let rabbit = Rabbit::shared().await;
     let network = Network::with(|directory| directory.listen = (outside, 0).into()).await;
     // RabbitMQ takes its guest from loopback only.
-    let broker = network.proxy_at(outside).await;
+    let wire = network.proxy_at(outside).await;
     let (login, address) = rabbit.rsplit_once('@').unwrap();
-    broker.aim_at(address.parse().unwrap());
-    let broker = format!("{login}@{}", broker.endpoint());
+    wire.aim_at(address.parse().unwrap());
+    let broker = format!("{login}@{}", wire.endpoint());
     let ana = network
         .peer_with("ana", |settings| {
             with_broker(settings, &broker);
@@ -182,6 +182,9 @@ async fn a_peer_behind_a_wall_is_asked_to_dial_and_serves_from_there() {
 
     only_from(&ana.fetch(id).await, "ben", PeerPath::Reversed);
     is_reversed(&ana, id, "ben").await;
+    let relayed = wire.sent() + wire.received();
+    assert!(relayed < file.len() as u64 / 2, "{relayed} bytes went over the broker");
+    println!("{relayed} of {} bytes went over the broker", file.len());
 
     // It ends in order, its open connections too.
     let pid = ben.id().unwrap().to_string();
