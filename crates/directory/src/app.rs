@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context;
 use daemon::Clock;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
@@ -41,6 +42,11 @@ impl App {
     /// # Errors
     /// What in the folder cannot be made or read.
     pub fn open(config: &Config, clock: Clock, passwords: Passwords) -> anyhow::Result<Arc<Self>> {
+        let named = || format!("DIRECTORY_DATA_DIR: {}", config.data_dir.display());
+        Self::in_folder(config, clock, passwords).with_context(named)
+    }
+
+    fn in_folder(config: &Config, clock: Clock, passwords: Passwords) -> anyhow::Result<Arc<Self>> {
         // The authority first: it makes the folder, private.
         let authority = Authority::open(&config.data_dir, clock.millis())?;
         let broker = match config.broker()? {

@@ -28,7 +28,7 @@ const SECRETS: &str = "Secrets, from the environment only:
   DIRECTORY_DATABASE_URL  `postgres://…` for replicas; without it, SQLite in the data folder
   DIRECTORY_AMQP_URL      the broker that peers are told to use; with `?auth=directory` behind it, who they are there
                           and what they may do is this directory's business
-  DIRECTORY_ADMIN_TOKEN   enables the admin calls; at least 16 characters";
+  DIRECTORY_ADMIN_TOKEN   enables the admin calls; at least 16 letters, digits and signs of ASCII";
 
 /// The Trueque directory: knows who has what, and never touches a byte of it.
 #[derive(Debug, Clone, Parser)]
@@ -127,8 +127,12 @@ impl Config {
             bail!("DIRECTORY_DATA_DIR: it is empty");
         }
         self.broker()?;
-        if self.admin_token.as_ref().is_some_and(|token| token.expose_secret().len() < 16) {
-            bail!("DIRECTORY_ADMIN_TOKEN: it must have at least 16 characters");
+        // It has to go through an `Authorization` header, where nothing else does.
+        let fits = |token: &str| token.len() >= 16 && token.bytes().all(|b| b.is_ascii_graphic());
+        if self.admin_token.as_ref().is_some_and(|token| !fits(token.expose_secret())) {
+            bail!(
+                "DIRECTORY_ADMIN_TOKEN: it must have at least 16 characters, all of them letters, digits or signs of ASCII"
+            );
         }
         self.tls()?;
         Ok(self)

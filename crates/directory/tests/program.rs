@@ -85,12 +85,18 @@ fn what_was_acknowledged_survives_kill_9() {
 #[test]
 fn a_broken_setting_stops_it_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a file"), "in the way").unwrap();
     for (name, value) in [
+        ("DIRECTORY_DATA_DIR", "a file"),
+        ("DIRECTORY_DATA_DIR", "a file/data"),
+        ("DIRECTORY_DATA_DIR", "/proc/nowhere"),
         ("DIRECTORY_LISTEN", "nowhere"),
         ("DIRECTORY_LEASE", "10"),
         ("DIRECTORY_REGISTRATION", "maybe"),
         ("DIRECTORY_TLS_CERT", "missing.pem"),
         ("DIRECTORY_ADMIN_TOKEN", "short"),
+        ("DIRECTORY_ADMIN_TOKEN", "secret-in-url contraseña larga"),
+        ("DIRECTORY_ADMIN_TOKEN", "secret-in-url with spaces"),
         ("DIRECTORY_AMQP_URL", "http://secret-in-url"),
         ("DIRECTORY_DATABASE_URL", "postgres://secret-in-url"),
         ("RUST_LOG", "directory=loud=very"),
@@ -127,6 +133,7 @@ fn a_folder_belongs_to_one_directory() {
     let second = program(folder.path()).output().unwrap();
     let error = String::from_utf8(second.stderr).unwrap();
     assert!(!second.status.success() && error.contains("catalog.sqlite"), "{error}");
+    assert!(error.contains("DIRECTORY_DATA_DIR"), "{error}");
     child.kill().unwrap();
     child.wait().unwrap();
 }
