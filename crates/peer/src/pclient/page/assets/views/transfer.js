@@ -106,7 +106,7 @@ function standing({ state, size: whole, verified_bytes: verified, rate_bps: bps,
   const names = from.slice(0, 3).map((source) => source.username).join(', ') + (from.length > 3 ? ` and ${from.length - 3} more` : '');
   return {
     queued: () => [part, 'waits for its turn'],
-    waiting: () => [part, 'waits for a holder to come online, then goes on by itself'],
+    waiting: () => [part, 'waits for a holder to come online'],
     running: () => [part, percentText(verified, whole), bps > 0 && rate(bps), eta !== null && `${duration(eta)} left`, names && `from ${names}`],
     paused: () => [part, 'paused'],
     finishing: () => [part, 'being put in its place'],
