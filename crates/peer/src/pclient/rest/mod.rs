@@ -19,6 +19,8 @@ mod search;
 mod session;
 mod status;
 #[cfg(test)]
+mod strict;
+#[cfg(test)]
 mod tests;
 mod tickets;
 mod upload;
