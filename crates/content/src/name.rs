@@ -32,6 +32,8 @@ pub enum NameError {
     TooDeep,
     #[error("a file name is an absolute path")]
     Absolute,
+    #[error("a file name begins with a letter and a colon, which some systems take for a drive")]
+    Drive,
     #[error("a file name has the part `{0}`, which leads elsewhere")]
     Dots(&'static str),
     #[error("a file name has the character U+{:04X}, which is not allowed", *.0 as u32)]
@@ -47,8 +49,11 @@ impl SafeName {
         if name.len() > MAX_TOTAL {
             return Err(NameError::TooLong(name.len()));
         }
-        if name.starts_with('/') || has_drive(name) {
+        if name.starts_with('/') {
             return Err(NameError::Absolute);
+        }
+        if has_drive(name) {
+            return Err(NameError::Drive);
         }
         if let Some(bad) = name.chars().find(|&c| is_forbidden(c)) {
             return Err(NameError::Character(bad));
@@ -189,8 +194,9 @@ mod tests {
             ("../x", NameError::Dots("..")),
             ("a/../../x", NameError::Dots("..")),
             ("/etc/x", NameError::Absolute),
-            ("C:x", NameError::Absolute),
-            ("C:\\x", NameError::Absolute),
+            ("C:x", NameError::Drive),
+            ("C:\\x", NameError::Drive),
+            ("a:b", NameError::Drive),
             ("a\\b", NameError::Character('\\')),
             ("a\0b", NameError::Character('\0')),
             ("\u{1b}[2J", NameError::Character('\u{1b}')),
