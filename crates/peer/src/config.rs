@@ -79,7 +79,7 @@ pub struct Settings {
     #[arg(value_parser = host_name)]
     pub pclient_allowed_hosts: Vec<String>,
 
-    /// Keys, catalog, and the state of downloads.
+    /// Keys, catalog, and the state of downloads. For one peer at a time; nothing in it is ever shared.
     #[arg(long, env = "PEER_DATA_DIR", value_name = "FOLDER", default_value = "./data/peer")]
     pub data_dir: PathBuf,
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - Only regular files with names that are safe; symlinks are never followed, and `.trueque*` is ours.
-//! - A file is hashed when it has been silent for 0.3 s, and not again while size, time and inode stay; under a new
+//! - A file is hashed when it has been silent for 0.3 s, and not again while size, times and inode stay; under a new
 //!   name it is known by them.
 //! - What cannot be shared is told once, as an event and in the log.
 //! - The download folder is followed only for what the library knows: a file there that changes or goes is withdrawn.
