@@ -201,7 +201,9 @@ impl Worker {
                 self.parts.client.set_token(Some(saved.token.clone().into()));
                 self.tell_endpoints = true;
                 self.active = Some(saved);
-                self.show(LinkState::Disconnected { why: "the session at the directory is being taken up again".to_owned() });
+                self.show(LinkState::Disconnected {
+                    why: "the session at the directory is being taken up again".to_owned(),
+                });
                 self.due = Some(Instant::now());
             }
             other => {

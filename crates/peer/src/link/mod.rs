@@ -139,7 +139,7 @@ enum Way {
 #[derive(Debug)]
 pub enum Chunks {
     Grpc(Box<GrpcChunks>),
-    Relay(relay::RelayChunks),
+    Relay(Box<relay::RelayChunks>),
 }
 
 impl Chunks {
@@ -181,7 +181,7 @@ impl Link {
     pub async fn fetch(&self, id: ContentId, range: Range<u64>) -> Result<Chunks, LinkError> {
         match &self.way {
             Way::Grpc(link) => link.fetch(id, range).await.map(|chunks| Chunks::Grpc(Box::new(chunks))),
-            Way::Relay(link) => link.fetch(id, range).await.map(Chunks::Relay),
+            Way::Relay(link) => link.fetch(id, range).await.map(|chunks| Chunks::Relay(Box::new(chunks))),
         }
     }
 

@@ -226,9 +226,9 @@ impl Holder {
             let values = description.chaining_values.len() / 32;
             let described = proto::DescribedFrom { first_piece, description: Some(description) };
             let parcel = proto::Parcel { what: Some(proto::parcel::What::Described(described)) };
-            sink.message(&parcel, false).await.map_err(full)?;
+            sink.message(&parcel, false).await.map_err(|gone| full(&gone))?;
             if values < VALUES_PER_PAGE {
-                return sink.confirmed().await.map_err(full);
+                return sink.confirmed().await.map_err(|gone| full(&gone));
             }
             first_piece += u32::try_from(values).map_err(Failure::internal)?;
             description = self.service.describe(caller, promise.content_id, first_piece)?;
@@ -291,6 +291,6 @@ enum Sent {
     Refused(Failure),
 }
 
-fn full(gone: Gone) -> Failure {
+fn full(gone: &Gone) -> Failure {
     Failure::unavailable(gone.to_string())
 }

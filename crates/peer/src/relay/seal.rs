@@ -260,16 +260,18 @@ pub(super) mod tests {
     }
 
     fn fetch() -> proto::Question {
-        let fetch = proto::FetchRequest {
-            content_id: vec![0xe5; 32].into(),
-            offset: 1 << 20,
-            length: 5 << 20,
-        };
+        let fetch =
+            proto::FetchRequest { content_id: vec![0xe5; 32].into(), offset: 1 << 20, length: 5 << 20 };
         let ask = Some(proto::question::Ask::Fetch(fetch));
         proto::Question { credit: 4, max_message: 256 << 10, patience_ms: 10_000, ask }
     }
 
-    fn open(body: &[u8], own: &OwnKeys, from: &PeerKey, routing: &Routing) -> Result<proto::Question, Refused> {
+    fn open(
+        body: &[u8],
+        own: &OwnKeys,
+        from: &PeerKey,
+        routing: &Routing,
+    ) -> Result<proto::Question, Refused> {
         Envelope::read(body.to_vec())?.open(own, from, routing).map(|(question, _)| question)
     }
 
@@ -293,10 +295,7 @@ pub(super) mod tests {
         assert_eq!(context.open(&ciphertext, b"Count-0").unwrap(), b"Beauty is truth, truth beauty");
         let mut exported = [0; 32];
         context.export(b"", &mut exported).unwrap();
-        assert_eq!(
-            hex::encode(exported),
-            "28c70088017d70c896a8420f04702c5a321d9cbf0279fba899b59e51bac72c85"
-        );
+        assert_eq!(hex::encode(exported), "28c70088017d70c896a8420f04702c5a321d9cbf0279fba899b59e51bac72c85");
     }
 
     /// A whole question, made by another implementation (a few lines of Python over `hmac` and `cryptography`) from
@@ -382,7 +381,11 @@ pub(super) mod tests {
         let opened = Envelope::read(good.encode_to_vec()).unwrap().open(&beto, &ana.public, &ana_to_beto());
         assert_eq!(opened.map(|_| ()), Err(Refused::Malformed), "the encapsulated key has no bytes");
         let low = PeerKey::from_hex(&"00".repeat(32)).unwrap();
-        assert_eq!(seal(&ana, &low, &ana_to_beto(), &fetch()).map(|_| ()), Err(BadKey), "a point of low order");
+        assert_eq!(
+            seal(&ana, &low, &ana_to_beto(), &fetch()).map(|_| ()),
+            Err(BadKey),
+            "a point of low order"
+        );
         assert_eq!(PeerKey::from_hex("7"), Err(BadKey));
     }
 }

@@ -117,7 +117,7 @@ impl AnswerSink {
     /// # Errors
     /// [`Gone`]: not all of it arrived.
     pub(crate) async fn confirmed(mut self) -> Result<(), Gone> {
-        while self.sending.len() > 0 {
+        while !self.sending.is_empty() {
             self.one_arrived().await?;
         }
         Ok(())

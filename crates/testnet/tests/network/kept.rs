@@ -40,7 +40,8 @@ async fn what_was_given_to_one_alone_is_not_passed_on_whatever_folder_it_lies_in
     let ana = network.peer("ana").await;
     let ben = network.peer("ben").await;
     // One of the worst places: the download folder is a shared folder.
-    let gema = network.peer_with("gema", |settings| settings.download_dir = settings.share_dirs[0].clone()).await;
+    let gema =
+        network.peer_with("gema", |settings| settings.download_dir = settings.share_dirs[0].clone()).await;
     let bytes = [sample(300, 8), sample(301, 2_000), big(302, 3)];
     let mut ids = Vec::new();
     for (n, bytes) in bytes.iter().enumerate() {
@@ -147,7 +148,11 @@ async fn what_is_in_the_way_of_a_folder_is_gone_around() {
     let network = Network::start().await;
     let ana = network.peer("ana").await;
     let ben = network.peer("ben").await;
-    let ids = [ana.share("f/one", b"one").await, ana.share("f/two", b"two").await, ana.share("big", &big(310, 2)).await];
+    let ids = [
+        ana.share("f/one", b"one").await,
+        ana.share("f/two", b"two").await,
+        ana.share("big", &big(310, 2)).await,
+    ];
     for id in ids {
         ben.held_by(id, 1).await;
     }

@@ -260,7 +260,7 @@ async fn a_second_session_takes_over(url: &str) {
     let all: Vec<String> = (0..40).map(|number| number.to_string()).collect();
     for body in &all {
         ana.send(first.id, Route::Want, body).await.unwrap();
-        assert_eq!(take(&mut second.inbox.wants, 1).await, [body.clone()], "the newer one is served first");
+        assert_eq!(take(&mut second.inbox.wants, 1).await, [body.as_str()], "the newer one is served first");
     }
     std::mem::forget(in_hand.receipt);
     first.stop().await;
