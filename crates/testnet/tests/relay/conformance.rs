@@ -273,6 +273,9 @@ async fn the_same_question_gets_the_same_answer_by_every_way() {
     let over_grpc = suite(&link(&dialling, &ben, Rung::Direct).await, &ground).await;
     let over_relay = suite(&link(&relayed, &ben, Rung::Relayed).await, &ground).await;
     assert_eq!(over_relay, over_grpc);
+    proxy.restore();
+    proxy.slow(0);
+    ben.done(&download.id).await;
     network.end([relayed, dialling, ben, ana]).await;
 }
 
