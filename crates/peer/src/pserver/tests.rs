@@ -124,7 +124,7 @@ impl Peer {
 fn hashed(path: &Path, name: &str, bytes: &[u8]) -> NewFile {
     let layout = Layout::new(bytes.len() as u64).unwrap();
     let mut builder = OutlineBuilder::new(layout);
-    for (index, piece) in (0..).zip(bytes.chunks(PIECE_SIZE as usize)) {
+    for (index, piece) in (0..).zip(bytes.chunks(usize::try_from(PIECE_SIZE).unwrap())) {
         let mut hasher = PieceHasher::new(layout, index);
         hasher.update(piece);
         builder.set(index, hasher.finish().unwrap());
@@ -134,7 +134,7 @@ fn hashed(path: &Path, name: &str, bytes: &[u8]) -> NewFile {
 }
 
 fn some_bytes(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * at / 251 % 256) as u8).collect()
+    (0..length).map(|at| (at * at / 251).to_le_bytes()[0]).collect()
 }
 
 /// Everything that a peer says when it is asked.

@@ -80,11 +80,7 @@ async fn a_broker_that_stops_dies_and_runs_short_of_memory() {
     rabbit.memory_alarm(false).await;
     more(&ana, &download, 8).await;
     ends_right(&ana, &download, &file).await;
-    // A killed broker leaves tasks of its client's in this process, so what is left running is not counted here.
-    for peer in [ana, ben] {
-        peer.end().await;
-    }
-    network.stop().await;
+    network.end([ana, ben]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@
 
 mod authority;
 mod broker;
+mod conformance;
 mod faults;
 mod mail;
 mod reverse;

@@ -140,28 +140,37 @@ fn open(place: &Place, name: &str, socket: Socket) -> BoxFuture<'static, lapin::
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
     async move {
         let runtime = lapin::runtime::default_runtime()?;
-        // This runs on the connection's own thread.
+        let dial = with_types_of(&runtime, async move |uri: AMQPUri, runtime| {
+            let mut stream = Err(nowhere());
+            for address in look_up(&uri).await? {
+                stream = in_time(AsyncTcpStream::connect(&runtime, address)).await;
+                if stream.is_ok() {
+                    break;
+                }
+            }
+            let stream = stream?;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                socket.hold(plain.get_ref().as_fd().try_clone_to_owned()?.into());
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                // Against the roots of the system.
+                AMQPScheme::AMQPS => {
+                    Ok(in_time(stream.into_tls(&uri.authority.host, TLSConfig::default())).await?)
+                }
+            }
+        });
+        // Before the client knows of it: a task of the client's outlives each attempt in which it does not get a stream.
+        let dialled = Mutex::new(Some(dial(uri.clone(), runtime.clone()).await?));
+        // From here on it runs on the connection's own thread.
         let connect = Connection::connector(
             uri,
             runtime,
             async move |uri, runtime| {
-                let mut stream = Err(nowhere());
-                for address in look_up(&uri).await? {
-                    stream = in_time(AsyncTcpStream::connect(&runtime, address)).await;
-                    if stream.is_ok() {
-                        break;
-                    }
-                }
-                let stream = stream?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    socket.hold(plain.get_ref().as_fd().try_clone_to_owned()?.into());
-                }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    // Against the roots of the system.
-                    AMQPScheme::AMQPS => {
-                        Ok(in_time(stream.into_tls(&uri.authority.host, TLSConfig::default())).await?)
-                    }
+                let dialled = dialled.lock().take();
+                match dialled {
+                    Some(stream) => Ok(stream),
+                    None => dial(uri, runtime).await,
                 }
             },
             properties,
@@ -169,6 +178,11 @@ fn open(place: &Place, name: &str, socket: Socket) -> BoxFuture<'static, lapin::
         connect.await
     }
     .boxed()
+}
+
+/// Says what the closure takes, whose type the client does not give a name.
+fn with_types_of<R, S, D: AsyncFn(AMQPUri, R) -> lapin::Result<S>>(_: &R, dial: D) -> D {
+    dial
 }
 
 fn uri_of(place: &Place) -> AMQPUri {
