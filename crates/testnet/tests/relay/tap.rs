@@ -18,7 +18,7 @@ use lapin::{
 use parking_lot::Mutex;
 use peer::link::{Link, LinkError, Rung, Target};
 use testnet::{Network, PATIENCE, Peer, Rabbit, RabbitOptions, sample, until};
-use tokio::time::timeout;
+use tokio::{runtime::Runtime, time::timeout};
 use wire::PeerId;
 
 use super::talk::relay_only;
@@ -34,6 +34,8 @@ struct Tap {
     seen: Arc<Mutex<Vec<Message>>>,
     lifecycle: Lifecycle,
     connection: Connection,
+    /// What the broker's client leaves running here is not counted as ours.
+    runtime: Runtime,
 }
 
 #[derive(Clone)]
@@ -46,9 +48,13 @@ struct Message {
 
 impl Tap {
     async fn on(rabbit: &Rabbit) -> Self {
-        let runtime = lapin::runtime::default_runtime().unwrap();
+        let runtime = Runtime::new().unwrap();
+        let its_own = {
+            let _here = runtime.enter();
+            lapin::runtime::default_runtime().unwrap()
+        };
         let properties = ConnectionProperties::default();
-        let connection = Connection::connect_with_runtime(&rabbit.url(), properties, runtime).await.unwrap();
+        let connection = Connection::connect_with_runtime(&rabbit.url(), properties, its_own).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
@@ -82,7 +88,7 @@ impl Tap {
                 notes.lock().push(delivery.into());
             }
         });
-        Self { channel, seen, lifecycle, connection }
+        Self { channel, seen, lifecycle, connection, runtime }
     }
 
     async fn write(&self, message: &Message) {
@@ -122,6 +128,7 @@ impl Tap {
     async fn end(self) {
         self.connection.close(200, "the test is over".into()).await.unwrap();
         self.lifecycle.finish().await;
+        self.runtime.shutdown_background();
     }
 }
 
@@ -218,6 +225,7 @@ async fn the_broker_reads_nothing_and_changes_nothing() {
     assert_eq!(tap.answers(&question).len(), 2, "a copy is ours: the question was answered once");
 
     assert!(link.describe(id, 0).await.is_ok(), "and all goes on");
+    drop(link);
     tap.end().await;
     network.end([ana, ben, carla]).await;
 }
