@@ -23,7 +23,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 use wire::Username;
 
-use crate::{pclient::cli::Command, relay::broker::check_addresses};
+use crate::{pclient::cli::Word, relay::broker::check_addresses};
 
 /// Private file sharing between equals. Without a command: runs the peer. With one: asks the peer that runs here.
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ pub struct Cli {
     #[command(flatten)]
     pub settings: Settings,
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<Word>,
 }
 
 /// The settings of the daemon; the command line uses those that say how to reach it.
@@ -166,6 +166,16 @@ impl Cli {
         Self::read(std::env::args_os(), |name| std::env::var_os(name))
     }
 
+    /// The command line as its help shows it: each option names its setting.
+    pub fn documented() -> clap::Command {
+        let settings = Named::of(Self::command());
+        Self::command().mut_args(|arg| {
+            let Some(name) = settings.name(&arg) else { return arg };
+            let help = format!("{} [{name}]", arg.get_help().map(ToString::to_string).unwrap_or_default());
+            arg.env(None::<&'static str>).help(help)
+        })
+    }
+
     /// As [`Self::from_process`], from what the caller brings.
     ///
     /// # Errors
@@ -179,15 +189,11 @@ impl Cli {
         // clap reads the process's own environment, and takes an empty variable for a value: so it gets what is set
         // as defaults instead, and the help text names the variable.
         let settings = Named::of(Self::command());
-        let mut command = Self::command().mut_args(|arg| {
-            let Some(name) = settings.name(&arg) else { return arg };
-            let help = format!("{} [{name}]", arg.get_help().map(ToString::to_string).unwrap_or_default());
-            let arg = arg.env(None::<&'static str>).help(help);
-            match environment(name) {
+        let mut command =
+            Self::documented().mut_args(|arg| match settings.name(&arg).and_then(&environment) {
                 Some(value) => arg.default_value(value),
                 None => arg,
-            }
-        });
+            });
         let worded = |error| settings.worded(error);
         let matches = command.try_get_matches_from_mut(args).map_err(worded)?;
         let mut cli = Self::from_arg_matches(&matches).map_err(worded)?;

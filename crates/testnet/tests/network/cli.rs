@@ -179,3 +179,42 @@ async fn what_cannot_be_fetched_is_told_with_its_exit_code() {
     }
     tokio::time::timeout(Duration::from_secs(60), network.end([carla, ben, ana])).await.unwrap();
 }
+
+/// `peer` without a daemon.
+async fn alone(args: &[&str]) -> Ran {
+    let mut command = Command::new(PEER);
+    let Output { status, stdout, stderr } = command.env_clear().args(args).output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code(), out: text(stdout), err: text(stderr) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn completions_are_taken_by_a_shell_and_every_command_has_a_page() {
+    let script = alone(&["completions", "bash"]).await;
+    assert_eq!((script.code, script.err.as_str()), (Some(0), ""));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peer.bash");
+    std::fs::write(&file, &script.out).unwrap();
+    // As bash does when a user has typed `peer se` and a tab.
+    let asks =
+        "source \"$1\"; COMP_WORDS=(peer se); COMP_CWORD=1; _peer peer se peer; echo \"${COMPREPLY[@]}\"";
+    let shell = Command::new("bash").args(["-c", asks, "bash"]).arg(&file).output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&shell.stdout).trim(), "search send", "{shell:?}");
+
+    let page = alone(&["man"]).await;
+    assert!(page.out.contains(".TH peer 1") && page.out.contains("PCLIENT_LISTEN"), "{}", page.out);
+    let pages = alone(&["man", folder.path().to_str().unwrap()]).await;
+    assert_eq!((pages.code, pages.err.as_str()), (Some(0), ""));
+    let help = alone(&["--help"]).await.out;
+    let commands = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| !line.is_empty());
+    let names: Vec<&str> = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    assert!(names.contains(&"search") && names.contains(&"man"), "{help}");
+    for name in names.into_iter().filter(|name| !name.is_empty() && *name != "help") {
+        let page = read(folder.path().join(format!("peer-{name}.1")));
+        assert!(String::from_utf8_lossy(&page).contains("SYNOPSIS"), "{name}");
+    }
+    let nowhere = alone(&["man", "/nowhere/at all"]).await;
+    assert_eq!(nowhere.code, Some(1));
+    assert!(nowhere.err.contains("/nowhere/at all"), "{}", nowhere.err);
+    assert_eq!(alone(&["completions", "tcsh"]).await.code, Some(2));
+}

@@ -8,6 +8,7 @@ mod api;
 mod get;
 mod lists;
 mod login;
+mod manual;
 mod offers;
 mod screen;
 mod send;
@@ -25,6 +26,17 @@ use wire::{ErrorCode, Username};
 
 use self::{api::Api, screen::Screen};
 use crate::config::Settings;
+
+/// The first word after `peer`.
+#[derive(Debug, Subcommand)]
+pub enum Word {
+    #[command(flatten)]
+    Ask(Command),
+    /// Completions for a shell, on standard output.
+    Completions(CompletionsArgs),
+    /// The manual: `peer.1` on standard output, or a page for each command in a folder.
+    Man(ManArgs),
+}
 
 /// What the running peer is asked for.
 #[derive(Debug, Subcommand)]
@@ -219,6 +231,17 @@ pub struct PeersArgs {
     pub common: Common,
 }
 
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// A folder that is there, such as /usr/local/share/man/man1.
+    pub folder: Option<PathBuf>,
+}
+
 /// Why a command ends without having done its work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -241,9 +264,15 @@ pub(crate) enum Exit {
 }
 
 /// Runs a command to its exit code.
-pub async fn run(command: Command, settings: &Settings) -> ExitCode {
-    let mut screen = Screen::of_process(command.common().json);
-    match dispatch(command, settings, &mut screen).await {
+pub async fn run(word: Word, settings: &Settings) -> ExitCode {
+    let json = matches!(&word, Word::Ask(command) if command.common().json);
+    let mut screen = Screen::of_process(json);
+    let done = match word {
+        Word::Ask(command) => dispatch(command, settings, &mut screen).await,
+        Word::Completions(args) => manual::completions(&args, &mut screen),
+        Word::Man(args) => manual::pages(&args, &mut screen),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
             if stop.exit != Exit::Unread {

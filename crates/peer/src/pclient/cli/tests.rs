@@ -19,7 +19,7 @@ use wire::{
     },
 };
 
-use super::{Exit, dispatch, screen::Screen};
+use super::{Exit, Word, dispatch, screen::Screen};
 use crate::{
     config::Cli,
     pclient::rest::{guard::Guard, kit::Peer},
@@ -83,7 +83,7 @@ async fn run(args: &[&str], url: &str, environment: &[(&str, &str)]) -> Ran {
     let tail = ["--pclient", url];
     let args = ["peer"].iter().chain(args).chain(&tail);
     let cli = Cli::read(args, lookup).unwrap_or_else(|error| panic!("{error}"));
-    let command = cli.command.unwrap();
+    let Some(Word::Ask(command)) = cli.command else { panic!("{:?}", cli.command) };
     let (out, err) = (Buffer::default(), Buffer::default());
     let mut screen = Screen::into(Box::new(out.clone()), Box::new(err.clone()), command.common().json);
     let stop = dispatch(command, &cli.settings, &mut screen).await.err();
