@@ -29,6 +29,7 @@ use crate::config::Settings;
 
 /// The first word after `peer`.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process, and it is used once")]
 pub enum Word {
     #[command(flatten)]
     Ask(Command),
