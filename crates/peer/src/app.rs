@@ -137,7 +137,8 @@ impl App {
         let relay_parts =
             RelayParts { identity: identity.clone(), broker, deliveries, directory: directory.clone() };
         let (relay, inbox) = Relay::start(relay_parts, lifecycle)?;
-        let mail = Mail::start(relay.clone(), store.clone(), clock.clone(), inbox.mailbox, lifecycle);
+        let (mail, offers_answered) =
+            Mail::start(relay.clone(), store.clone(), clock.clone(), inbox.mailbox, lifecycle);
 
         // Files in and out.
         let reversals = Reversals::new(advertise.clone());
@@ -163,34 +164,29 @@ impl App {
                 data_dir: settings.data_dir.clone(),
                 reshare: settings.reshare,
                 own_id,
-                mail: Some(mail),
+                mail: Some(mail.clone()),
             },
             lifecycle,
         )
         .await?;
-        mail::start_holder(
-            relay.clone(),
-            service.clone(),
-            store.clone(),
-            clock.clone(),
-            inbox.wants,
-            lifecycle,
-        );
         let offers = Offers::start(
             offers::Parameters {
-                store,
-                clock,
+                store: store.clone(),
+                clock: clock.clone(),
                 library: library.clone(),
                 directory: directory.clone(),
                 session: session.clone(),
                 links: links.clone(),
                 downloads: downloads.clone(),
                 own_id,
+                mail: Some(mail),
                 accept_from: settings.accept_offers_from.clone(),
             },
+            Some(offers_answered),
             lifecycle,
         );
         service.set_offers(offers.clone());
+        mail::start_holder(relay.clone(), service.clone(), store, clock, inbox.wants, lifecycle);
 
         let core = Pclient {
             directory,

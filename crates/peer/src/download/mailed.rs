@@ -117,7 +117,7 @@ async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<Pie
         .filter(|holder| !holder.online && holder.peer_id != engine.own_id && fits(holder))
         .collect();
     absent.sort_by_key(|holder| std::cmp::Reverse(holder.last_seen));
-    let mut asked = mail.asked(id).ok()?;
+    let mut asked = mail.asked(id, &absent).ok()?;
     if asked.is_empty() {
         for holder in &absent {
             match mail.want(&Target::from(*holder), id, missing.as_ref()).await {

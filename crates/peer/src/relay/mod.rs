@@ -29,6 +29,7 @@ pub(crate) mod window;
 
 pub(crate) use answer::Kind;
 pub use broker::Broker;
+pub(crate) use leave::LetterKeys;
 pub(crate) use refused::Refused;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ mod broker;
 mod conformance;
 mod faults;
 mod mail;
+mod offers;
 mod reverse;
 mod station;
 mod talk;

@@ -107,8 +107,10 @@ impl Peer {
                 links: links.clone(),
                 downloads: downloads.clone(),
                 own_id: about.peer_id,
+                mail: None,
                 accept_from: vec![],
             },
+            None,
             &lifecycle,
         );
         let (_, relay) = watch::channel(RelayState::Off { why: "no broker is set" });
