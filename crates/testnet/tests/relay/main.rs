@@ -10,6 +10,7 @@ mod authority;
 mod broker;
 mod conformance;
 mod faults;
+mod keys;
 mod mail;
 mod offers;
 mod reverse;

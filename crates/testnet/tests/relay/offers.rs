@@ -12,24 +12,24 @@ use wire::rest::{
 
 use super::{
     big,
-    mail::{on_the_relay, until_offline, waiting},
+    mail::{on_the_relay, waiting},
     talk::relay_only,
 };
 
-const AT_THE_RELAY: &str = "ben is offline; it waits for them at the relay";
+pub(crate) const AT_THE_RELAY: &str = "ben is offline; it waits for them at the relay";
 
-async fn send(api: &Api, id: ContentId, to: &str) -> Offer {
+pub(crate) async fn send(api: &Api, id: ContentId, to: &str) -> Offer {
     let reply = api.post("/v1/offers", &json!({ "content_id": id, "to": to })).await;
     assert!(reply.status.is_success(), "{reply:?}");
     reply.read()
 }
 
-async fn offers(api: &Api, direction: &str) -> Vec<Offer> {
+pub(crate) async fn offers(api: &Api, direction: &str) -> Vec<Offer> {
     api.get(&format!("/v1/offers?limit=200&direction={direction}")).await.read::<Page<Offer>>().items
 }
 
 /// Waits for the one offer that a peer was made.
-async fn received(api: &Api) -> Offer {
+pub(crate) async fn received(api: &Api) -> Offer {
     let found = until("the offer is there", async || offers(api, "received").await.pop()).await;
     assert_eq!(offers(api, "received").await.len(), 1, "it is one offer");
     found
@@ -201,47 +201,6 @@ async fn what_the_relay_does_not_take_waits_with_its_sender_and_says_why() {
     })
     .await;
     assert_eq!(offers(&ben, "received").await.len() as u64, made + 1);
-    network.end([ana, ben]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn letters_to_a_key_that_was_replaced_are_left_again() {
-    let broker = Rabbit::shared().await;
-    let network = Network::start().await;
-    let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
-    let ben = network.peer_with("ben", |settings| relay_only(settings, &broker)).await;
-    on_the_relay(&ana).await;
-    on_the_relay(&ben).await;
-    let ben_id = ben.peer_id().await;
-    let theirs = big(703, 2);
-    let wanted = ben.share("of ben.bin", &theirs).await;
-    ana.found("of ben", wanted, 1).await;
-    let ben = ben.end().await;
-    until_offline(&ana, "of ben").await;
-    let download = ana.start(wanted).await;
-    ana.wait(&download.id, "it is asked for", |download| download.note.is_some()).await;
-    let id = ana.share("of ana.txt", b"of ana").await;
-    assert_eq!(send(&ana, id, "ben").await.why.as_deref(), Some(AT_THE_RELAY));
-    assert_eq!(waiting(&broker, ben_id, "wants").await, 2);
-    let ana = ana.end().await;
-
-    // Ben comes with another key: nobody can open what lies there.
-    std::fs::remove_file(ben.data_dir.join("sealing.key")).unwrap();
-    let ben = Peer::again(ben).await;
-    until("both are taken out", async || (waiting(&broker, ben_id, "wants").await == 0).then_some(())).await;
-    assert_eq!(offers(&ben, "received").await, []);
-    let ben = ben.end().await;
-
-    // Ana sees at the directory that they were lost, and leaves both once more.
-    let ana = Peer::again(ana).await;
-    until("both lie there again", async || (waiting(&broker, ben_id, "wants").await == 2).then_some(()))
-        .await;
-    let ana = ana.end().await;
-    let ben = Peer::again(ben).await;
-    assert_eq!(received(&ben).await.name, "of ana.txt");
-    until("the want is taken", async || (waiting(&broker, ben_id, "wants").await == 0).then_some(())).await;
-    let ana = Peer::again(ana).await;
-    assert_eq!(read(ana.done(&download.id).await.path.unwrap()), theirs);
     network.end([ana, ben]).await;
 }
 
