@@ -24,6 +24,7 @@ use crate::{
         announce::{self, Held},
         session::SessionParts,
     },
+    doctor::{self, Doctor},
     download::{self, Downloads, Parts},
     events::Events,
     identity::Identity,
@@ -160,7 +161,7 @@ impl App {
                 parts,
                 store: store.clone(),
                 download_limit: Throttle::new(settings.download_limit.0),
-                download_dir,
+                download_dir: download_dir.clone(),
                 data_dir: settings.data_dir.clone(),
                 reshare: settings.reshare,
                 own_id,
@@ -186,8 +187,23 @@ impl App {
             lifecycle,
         );
         service.set_offers(offers.clone());
-        mail::start_holder(relay.clone(), service.clone(), store, clock, inbox.wants, lifecycle);
+        mail::start_holder(relay.clone(), service.clone(), store, clock.clone(), inbox.wants, lifecycle);
 
+        let doctor = Doctor::new(doctor::Parameters {
+            clock,
+            directory: directory.clone(),
+            session: session.clone(),
+            tls: tls.clone(),
+            links: links.clone(),
+            relay: Some(relay.clone()),
+            own_id,
+            sealing_key: identity.sealing_public_hex(),
+            listens: pserver_listen.is_some(),
+            advertise: advertise.clone(),
+            data_dir: settings.data_dir.clone(),
+            download_dir,
+            share_dirs: settings.share_dirs.clone(),
+        });
         let core = Pclient {
             directory,
             session,
@@ -198,6 +214,7 @@ impl App {
             offers,
             sent: service.sent().clone(),
             links,
+            doctor,
             events: Events::default(),
             about: Arc::new(About { peer_id: own_id, pserver_listen, advertise }),
             relay: relay.state(),

@@ -358,6 +358,22 @@ impl Links {
         }
     }
 
+    /// Dials the target on a connection of its own, asks something, and hangs up; how long that took.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; a refusal is an answer.
+    pub async fn try_out(&self, target: &Target) -> Result<Duration, LinkError> {
+        let begun = Instant::now();
+        let connecting = grpc::connect(target, &self.inner.tls, &self.inner.lifecycle);
+        let link = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {
+            LinkError::Unreachable(format!("nothing there answers within {} s", CONNECT_TIMEOUT.as_secs()))
+        })??;
+        match link.describe(ContentId::from_bytes(rand::random()), 0).await {
+            Ok(_) | Err(LinkError::Answered(_)) => Ok(begun.elapsed()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Tells that the peer answered by this way.
     pub fn succeeded(&self, peer: PeerId, rung: Rung) {
         self.lines(peer).ladder.lock().succeeded(rung);

@@ -127,6 +127,14 @@ impl Relay {
         matches!(*self.inner.broker.state().borrow(), RelayState::On { .. })
     }
 
+    /// How much lies in the durable queues.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub async fn depths(&self) -> Result<broker::Depths, String> {
+        self.inner.broker.depths().await
+    }
+
     /// How much may be under way from this peer.
     pub(crate) fn window(&self, peer: PeerId) -> Window {
         self.inner.windows.of(peer)

@@ -9,6 +9,7 @@
 mod authority;
 mod broker;
 mod conformance;
+mod doctor;
 mod faults;
 mod keys;
 mod mail;
