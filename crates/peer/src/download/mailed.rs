@@ -204,6 +204,8 @@ impl Job<'_> {
             Parcel::Piece { index, bytes } if !self.plan.is_banned(&from) => {
                 self.mailed += 1;
                 self.engine.meter.add(bytes.len() as u64);
+                metrics::counter!("trueque_received_bytes_total", "path" => "mailed")
+                    .increment(bytes.len() as u64);
                 let part = self.part.clone();
                 self.tasks.spawn(async move {
                     let taken = take(part, from, index, bytes).await;

@@ -173,6 +173,9 @@ pub struct HolderWithPath {
     #[serde(flatten)]
     pub holder: directory::Holder,
     pub path: PeerPath,
+    /// Why it is no better one, where that is known: what was tried, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// A peer and the way to it.
@@ -181,6 +184,9 @@ pub struct PeerWithPath {
     #[serde(flatten)]
     pub peer: directory::PeerItem,
     pub path: PeerPath,
+    /// Why it is no better one, where that is known: what was tried, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -193,6 +199,18 @@ pub enum PeerPath {
     /// Messages over the broker.
     Relayed,
     Offline,
+}
+
+impl PeerPath {
+    /// As JSON has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Reversed => "reversed",
+            Self::Relayed => "relayed",
+            Self::Offline => "offline",
+        }
+    }
 }
 
 /// `POST /v1/downloads`.
@@ -245,6 +263,9 @@ pub struct Source {
     pub peer_id: PeerId,
     pub username: Username,
     pub path: PeerPath,
+    /// Why it is no better one, where that is known: what was tried, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Verified bytes that came from it.
     pub bytes: u64,
     pub rate_bps: u64,
