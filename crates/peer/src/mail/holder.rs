@@ -22,7 +22,7 @@ use crate::{
     relay::{
         Relay,
         broker::Receipt,
-        message::{Incoming, Route},
+        message::{Incoming, MessageId, Route},
         open::{Asked, Unopened},
         seal::ReplyKey,
         sink::{AnswerSink, Gone},
@@ -42,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A mailbox that was full is left alone for so long, twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Askers that are remembered for it, before those whose pause is over are forgotten.
+const MOST_RESTING: usize = 4_096;
 /// How often a letter that cannot be dealt with yet is tried. It is kept in hand: given back, it would come again at once,
 /// and five times is what the broker allows.
 const STUCK_PAUSE: Duration = Duration::from_secs(2);
@@ -157,7 +159,7 @@ impl Holder {
     }
 
     /// Shows it to the user, and says so to the mailbox of whoever made it.
-    async fn take_offer(&self, asked: Asked) -> Option<Letter> {
+    async fn take_offer(&mut self, asked: Asked) -> Option<Letter> {
         let Ask::Offer(offer) = &asked.ask else { return None };
         let answer = self.service.offer(&asked.caller, offer).await;
         if matches!(&answer, Err(failure) if failure.code == ErrorCode::Unavailable) {
@@ -166,23 +168,33 @@ impl Holder {
         let Asked { caller, request, reply, receipt, .. } = asked;
         let outcome = if answer.is_ok() { "taken" } else { "refused" };
         metrics::counter!("trueque_offer_letters_total", "outcome" => outcome).increment(1);
-        let sink = AnswerSink::new(&self.relay, caller.peer_id, Route::Mailbox, request, &reply, PATIENCE);
-        // Logged, and nothing can be said.
-        if let Ok(mut sink) = sink {
-            let told = match answer {
-                Ok(reply) => match sink.message(&reply, true).await {
-                    Ok(()) => sink.confirmed().await,
-                    Err(gone) => Err(gone),
-                },
-                Err(failure) => sink.end(Err(failure)).await,
-            };
-            if let Err(gone) = told {
-                // They hear it when both are on.
-                tracing::debug!(peer.id = %caller.peer_id, error = %gone, "an offer could not be answered by mail");
-            }
+        // Who keeps a full mailbox is not waited for with each of its letters. They hear it when both are on.
+        let asker = caller.peer_id;
+        let rests = self.resting.get(&asker).is_some_and(|(until, _)| *until > Instant::now());
+        if !rests && self.answer_offer(asker, request, &reply, answer).await.is_err() {
+            tracing::debug!(peer.id = %asker, "an offer could not be answered by mail");
+            self.rest(asker);
         }
         receipt.done().await;
         None
+    }
+
+    async fn answer_offer(
+        &self,
+        to: PeerId,
+        request: MessageId,
+        reply: &ReplyKey,
+        answer: Result<proto::OfferReply, Failure>,
+    ) -> Result<(), Failure> {
+        let mut sink = AnswerSink::new(&self.relay, to, Route::Mailbox, request, reply, PATIENCE)?;
+        let told = match answer {
+            Ok(reply) => match sink.message(&reply, true).await {
+                Ok(()) => sink.confirmed().await,
+                Err(gone) => Err(gone),
+            },
+            Err(failure) => sink.end(Err(failure)).await,
+        };
+        told.map_err(|gone| full(&gone))
     }
 
     async fn take_want(&mut self, asked: Asked) {
@@ -255,7 +267,11 @@ impl Holder {
 
     fn rest(&mut self, asker: PeerId) -> Duration {
         let pause = self.resting.get(&asker).map_or(FIRST_PAUSE, |(_, last)| (*last * 2).min(LONGEST_PAUSE));
-        self.resting.insert(asker, (Instant::now() + pause, pause));
+        let now = Instant::now();
+        if self.resting.len() >= MOST_RESTING {
+            self.resting.retain(|_, (until, _)| *until > now);
+        }
+        self.resting.insert(asker, (now + pause, pause));
         pause
     }
 
