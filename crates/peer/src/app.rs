@@ -24,6 +24,7 @@ use crate::{
         announce::{self, Held},
         session::SessionParts,
     },
+    doctor::{self, Doctor},
     download::{self, Downloads, Parts},
     events::Events,
     identity::Identity,
@@ -137,7 +138,8 @@ impl App {
         let relay_parts =
             RelayParts { identity: identity.clone(), broker, deliveries, directory: directory.clone() };
         let (relay, inbox) = Relay::start(relay_parts, lifecycle)?;
-        let mail = Mail::start(relay.clone(), store.clone(), clock.clone(), inbox.mailbox, lifecycle);
+        let (mail, offers_answered) =
+            Mail::start(relay.clone(), store.clone(), clock.clone(), inbox.mailbox, lifecycle);
 
         // Files in and out.
         let reversals = Reversals::new(advertise.clone());
@@ -159,39 +161,49 @@ impl App {
                 parts,
                 store: store.clone(),
                 download_limit: Throttle::new(settings.download_limit.0),
-                download_dir,
+                download_dir: download_dir.clone(),
                 data_dir: settings.data_dir.clone(),
                 reshare: settings.reshare,
                 own_id,
-                mail: Some(mail),
+                mail: Some(mail.clone()),
             },
             lifecycle,
         )
         .await?;
-        mail::start_holder(
-            relay.clone(),
-            service.clone(),
-            store.clone(),
-            clock.clone(),
-            inbox.wants,
-            lifecycle,
-        );
         let offers = Offers::start(
             offers::Parameters {
-                store,
-                clock,
+                store: store.clone(),
+                clock: clock.clone(),
                 library: library.clone(),
                 directory: directory.clone(),
                 session: session.clone(),
                 links: links.clone(),
                 downloads: downloads.clone(),
                 own_id,
+                mail: Some(mail),
                 accept_from: settings.accept_offers_from.clone(),
             },
+            Some(offers_answered),
             lifecycle,
         );
         service.set_offers(offers.clone());
+        mail::start_holder(relay.clone(), service.clone(), store, clock.clone(), inbox.wants, lifecycle);
 
+        let doctor = Doctor::new(doctor::Parameters {
+            clock,
+            directory: directory.clone(),
+            session: session.clone(),
+            tls: tls.clone(),
+            links: links.clone(),
+            relay: Some(relay.clone()),
+            own_id,
+            sealing_key: identity.sealing_public_hex(),
+            listens: pserver_listen.is_some(),
+            advertise: advertise.clone(),
+            data_dir: settings.data_dir.clone(),
+            download_dir,
+            share_dirs: settings.share_dirs.clone(),
+        });
         let core = Pclient {
             directory,
             session,
@@ -202,6 +214,7 @@ impl App {
             offers,
             sent: service.sent().clone(),
             links,
+            doctor,
             events: Events::default(),
             about: Arc::new(About { peer_id: own_id, pserver_listen, advertise }),
             relay: relay.state(),

@@ -18,6 +18,7 @@ pub mod config;
 mod connection;
 pub mod data_dir;
 pub mod directory_link;
+pub mod doctor;
 pub mod download;
 pub mod events;
 pub mod failure;

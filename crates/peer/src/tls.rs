@@ -65,6 +65,8 @@ pub(crate) struct Credentials {
     calls: Arc<ClientConfig>,
     reversal: Arc<ClientConfig>,
     user: Username,
+    /// Unix seconds.
+    valid_until: i64,
     ended: CancellationToken,
 }
 
@@ -80,6 +82,11 @@ impl Credentials {
             Purpose::Calls => self.calls.clone(),
             Purpose::Reversal => self.reversal.clone(),
         }
+    }
+
+    /// When the certificate ends, in Unix seconds.
+    pub(crate) fn valid_until(&self) -> i64 {
+        self.valid_until
     }
 
     /// Fires when this peer is nobody, or another user; a renewed certificate is the same user's.
@@ -111,6 +118,7 @@ impl NetworkTls {
         let roots = Arc::new(roots);
         let leaf = chain.first().ok_or_else(|| bad(&"it is empty"))?;
         let holder = caller_of(leaf).ok_or_else(|| bad(&"it names no peer"))?;
+        let valid_until = end_of(leaf).ok_or_else(|| bad(&"it cannot be read"))?;
         if holder.peer_id != self.identity.peer_id() {
             return Err(bad(&"it is for another peer"));
         }
@@ -151,6 +159,7 @@ impl NetworkTls {
             reversal: client(Purpose::Reversal),
             ended: goes_on.map(|same| same.ended()).unwrap_or_default(),
             user: holder.username,
+            valid_until,
         })));
         if let (Some(earlier), None) = (&earlier, goes_on) {
             earlier.ended.cancel();
@@ -188,6 +197,12 @@ pub(crate) fn server_name(peer: PeerId) -> Result<ServerName<'static>, Failure> 
 /// Who is at the other end, once the handshake is done.
 pub(crate) fn other_end(connection: &CommonState) -> Option<Caller> {
     connection.peer_certificates()?.first().and_then(caller_of)
+}
+
+/// When a certificate ends, in Unix seconds.
+pub(crate) fn end_of(der: &[u8]) -> Option<i64> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.validity().not_after.timestamp())
 }
 
 /// The peer and user that a certificate names. The authority puts exactly one of each.

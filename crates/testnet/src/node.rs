@@ -100,6 +100,11 @@ impl Peer {
         settings
     }
 
+    /// As [`Self::again`], and not waited for until it is logged in.
+    pub async fn again_unconnected(settings: Settings) -> Self {
+        Self::begin(settings).await
+    }
+
     /// Starts again on the folders that another one left.
     pub async fn again(settings: Settings) -> Self {
         Self::start(settings).await

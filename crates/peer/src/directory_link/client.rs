@@ -50,11 +50,11 @@ const MAX_CA_FILE: u64 = 1 << 20;
 
 /// Speaks to the directory. Clones share token and connections.
 #[derive(Clone)]
-pub struct DirectoryClient(Arc<Inner>);
+pub struct DirectoryClient(pub(super) Arc<Inner>);
 
-struct Inner {
-    http: reqwest::Client,
-    bases: Vec<Url>,
+pub(super) struct Inner {
+    pub(super) http: reqwest::Client,
+    pub(super) bases: Vec<Url>,
     /// The one that answered last.
     current: AtomicUsize,
     token: ArcSwapOption<SecretString>,
@@ -102,7 +102,9 @@ impl DirectoryClient {
             .user_agent(concat!("trueque-peer/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             // The directory is part of the network's own ground, not of the web.
-            .no_proxy();
+            .no_proxy()
+            // Until when its certificate holds is for the doctor to say.
+            .tls_info(true);
         if let Some(path) = ca {
             let named = || format!("PEER_DIRECTORY_CA: {}", path.display());
             let certificates = read_ca(path).with_context(named)?;
@@ -339,7 +341,7 @@ pub(crate) fn install_crypto() {
 }
 
 /// A base without its last slash, so that a path can be put behind it.
-fn base_text(base: &Url) -> &str {
+pub(super) fn base_text(base: &Url) -> &str {
     base.as_str().trim_end_matches('/')
 }
 
@@ -362,7 +364,7 @@ async fn read_bounded(mut response: reqwest::Response) -> Result<Bytes, Option<r
     Ok(body.freeze())
 }
 
-fn unanswered(url: &str, error: &reqwest::Error) -> Failure {
+pub(super) fn unanswered(url: &str, error: &reqwest::Error) -> Failure {
     tracing::debug!(directory.url = url, error = error_chain(error), "a directory did not answer");
     if error.is_timeout() {
         return Failure::unavailable(format!("the directory at {url} did not answer in time"));

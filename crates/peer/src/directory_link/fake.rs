@@ -129,6 +129,7 @@ impl FakeDirectory {
     fn serve(&self, listener: TcpListener) {
         let shared = Shared { known: self.known.clone(), authority: self.authority.clone() };
         let router = Router::new()
+            .route("/readyz", get(async || "ready\n"))
             .route("/v1/accounts", post(account))
             .route("/v1/sessions", post(open))
             .route("/v1/sessions/current", put(renew).merge(delete(close)))

@@ -11,10 +11,12 @@ pub mod announce;
 pub mod client;
 #[cfg(test)]
 pub(crate) mod fake;
+mod probe;
 mod saved;
 pub mod session;
 #[cfg(test)]
 mod tests;
 
 pub use client::{Announced, DirectoryClient};
+pub(crate) use probe::{Probe, Seen};
 pub use session::{LinkState, LinkStatus, Session};

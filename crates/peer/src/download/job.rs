@@ -518,7 +518,7 @@ impl<'a> Job<'a> {
 
     /// Brings what users see up to date.
     fn show(&mut self, now: Instant) {
-        let sources = self.sources.shown(now, |target, online| self.engine.links.path(target, online));
+        let sources = self.sources.shown(now, |target, online| self.engine.links.way(target, online));
         let rate: u64 = sources.iter().map(|source| source.rate_bps).sum();
         let verified = self.part.verified_bytes();
         let left = self.part.outline().layout().size() - verified;

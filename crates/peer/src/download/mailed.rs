@@ -117,7 +117,7 @@ async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<Pie
         .filter(|holder| !holder.online && holder.peer_id != engine.own_id && fits(holder))
         .collect();
     absent.sort_by_key(|holder| std::cmp::Reverse(holder.last_seen));
-    let mut asked = mail.asked(id).ok()?;
+    let mut asked = mail.asked(id, &absent).ok()?;
     if asked.is_empty() {
         for holder in &absent {
             match mail.want(&Target::from(*holder), id, missing.as_ref()).await {
@@ -204,6 +204,8 @@ impl Job<'_> {
             Parcel::Piece { index, bytes } if !self.plan.is_banned(&from) => {
                 self.mailed += 1;
                 self.engine.meter.add(bytes.len() as u64);
+                metrics::counter!("trueque_received_bytes_total", "path" => "mailed")
+                    .increment(bytes.len() as u64);
                 let part = self.part.clone();
                 self.tasks.spawn(async move {
                     let taken = take(part, from, index, bytes).await;

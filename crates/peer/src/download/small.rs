@@ -27,6 +27,7 @@ use super::{
     engine::Engine,
     entry::{Entry, Stage},
     here::Before,
+    span::received,
 };
 use crate::{
     Failure,
@@ -289,6 +290,7 @@ async fn receive(
                     Some(Ok(chunk)) => {
                         engine.throttle.take(chunk.data.len() as u64).await;
                         engine.meter.add(chunk.data.len() as u64);
+                        received(rung, chunk.data.len());
                         // Each is answered once: whoever says more would have us listen for ever.
                         let Some(mut file) = waiting.get_mut(chunk.index as usize).and_then(Option::take)
                         else {
@@ -456,6 +458,7 @@ async fn settle(
             peer_id: target.peer_id,
             username: target.username.clone(),
             path: way,
+            why: None,
             bytes: size,
             rate_bps: 0,
         };

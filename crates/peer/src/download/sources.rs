@@ -152,19 +152,28 @@ impl Sources {
     }
 
     /// As a user sees them: who brought something or could.
-    pub(super) fn shown(&self, now: Instant, path: impl Fn(&Target, bool) -> PeerPath) -> Vec<Source> {
+    pub(super) fn shown(
+        &self,
+        now: Instant,
+        way: impl Fn(&Target, bool) -> (PeerPath, Option<String>),
+    ) -> Vec<Source> {
         let mut shown: Vec<Source> = self
             .known
             .values()
             .map(|known| {
                 let peer_id = known.target.peer_id;
                 let mail = self.mail.get(&peer_id);
-                let by_mail =
-                    |path| if mail.is_some() && path == PeerPath::Offline { PeerPath::Relayed } else { path };
+                let (path, why) = match way(&known.target, known.online) {
+                    (PeerPath::Offline, _) if mail.is_some() => {
+                        (PeerPath::Relayed, Some("it is off, and what it sent lay in the mailbox".to_owned()))
+                    }
+                    way => way,
+                };
                 Source {
                     peer_id,
                     username: known.target.username.clone(),
-                    path: by_mail(path(&known.target, known.online)),
+                    path,
+                    why,
                     bytes: known.meter.total() + mail.map_or(0, Meter::total),
                     rate_bps: known.meter.rate(now) + mail.map_or(0, |meter| meter.rate(now)),
                 }
@@ -173,7 +182,9 @@ impl Sources {
         for earlier in &self.earlier {
             match shown.iter_mut().find(|source| source.peer_id == earlier.peer_id) {
                 Some(source) => source.bytes += earlier.bytes,
-                None => shown.push(Source { rate_bps: 0, path: PeerPath::Offline, ..earlier.clone() }),
+                None => {
+                    shown.push(Source { rate_bps: 0, path: PeerPath::Offline, why: None, ..earlier.clone() })
+                }
             }
         }
         shown

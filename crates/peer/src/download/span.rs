@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Failure,
-    link::{Chunks, Link, LinkError, SILENCE_TIMEOUT, Target},
+    link::{Chunks, Link, LinkError, Rung, SILENCE_TIMEOUT, Target},
     meter::Meter,
 };
 
@@ -98,6 +98,12 @@ pub(super) async fn fetch(
     ended
 }
 
+/// Counts what came over one way, of use or not.
+pub(super) fn received(rung: Rung, bytes: usize) {
+    let path = PeerPath::from(rung).word();
+    metrics::counter!("trueque_received_bytes_total", "path" => path).increment(bytes as u64);
+}
+
 async fn run(
     engine: &Engine,
     part: &Arc<Part>,
@@ -115,6 +121,7 @@ async fn run(
     while let Some(bytes) = next(&mut chunks).await? {
         engine.throttle.take(bytes.len() as u64).await;
         engine.meter.add(bytes.len() as u64);
+        received(link.rung(), bytes.len());
         let mut rest = bytes;
         while !rest.is_empty() {
             if piece.index >= order.pieces.end {

@@ -12,6 +12,7 @@ mod choose;
 mod chunks;
 mod grpc;
 pub(crate) mod h2;
+mod reasons;
 pub(crate) mod relay;
 pub(crate) mod reverse;
 #[cfg(test)]
@@ -263,6 +264,8 @@ struct Lines {
     /// One at a time connects; the others wait for it and use what it made.
     direct: [Slot; CONNECTIONS],
     reversed: [Slot; CONNECTIONS],
+    /// How each way failed last, until it carries again.
+    faults: Mutex<PerRung<Option<LinkError>>>,
     used: Mutex<Option<Instant>>,
     /// The way that was last told.
     told: Mutex<Option<PeerPath>>,
@@ -358,15 +361,34 @@ impl Links {
         }
     }
 
+    /// Dials the target on a connection of its own, asks something, and hangs up; how long that took.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; a refusal is an answer.
+    pub async fn try_out(&self, target: &Target) -> Result<Duration, LinkError> {
+        let begun = Instant::now();
+        let connecting = grpc::connect(target, &self.inner.tls, &self.inner.lifecycle);
+        let link = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {
+            LinkError::Unreachable(format!("nothing there answers within {} s", CONNECT_TIMEOUT.as_secs()))
+        })??;
+        match link.describe(ContentId::from_bytes(rand::random()), 0).await {
+            Ok(_) | Err(LinkError::Answered(_)) => Ok(begun.elapsed()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Tells that the peer answered by this way.
     pub fn succeeded(&self, peer: PeerId, rung: Rung) {
-        self.lines(peer).ladder.lock().succeeded(rung);
+        let lines = self.lines(peer);
+        lines.ladder.lock().succeeded(rung);
+        lines.faults.lock()[rung] = None;
     }
 
     /// Tells that there was no answer by this way, and hangs up.
     pub fn failed(&self, target: &Target, rung: Rung) {
         let lines = self.lines(target.peer_id);
         lines.slots(rung).iter().for_each(Slot::hang_up);
+        lines.faults.lock()[rung] = Some(LinkError::Silent);
         let standing = self.standing(target, &lines, 0);
         lines.ladder.lock().fell_silent(rung, standing, Instant::now(), rand::random());
         self.tell(target, &lines);
@@ -400,9 +422,18 @@ impl Links {
     /// Tells those who listen where the way to the peer has changed.
     fn tell(&self, target: &Target, lines: &Lines) {
         let path = self.likely(target, lines);
-        if lines.told.lock().replace(path) != Some(path) {
-            let _nobody_listens = self.inner.changes.send(PathChange { peer_id: target.peer_id, path });
+        let before = lines.told.lock().replace(path);
+        if before == Some(path) {
+            return;
         }
+        if let Some(before) = before {
+            let reason = self.reason_in_short(lines, before, path);
+            tracing::info!(
+                peer.id = %target.peer_id, path = path.word(), path.before = before.word(), reason,
+                "another way leads to a peer"
+            );
+        }
+        let _nobody_listens = self.inner.changes.send(PathChange { peer_id: target.peer_id, path });
     }
 
     fn relay_for(&self, target: &Target) -> Option<&Relay> {
@@ -464,6 +495,7 @@ impl Links {
                 *slot.link.lock() = Some(link);
                 *failed = None;
                 lines.ladder.lock().connected(rung);
+                lines.faults.lock()[rung] = None;
                 tracing::debug!(peer.id = %target.peer_id, path = ?rung, "connected to a peer");
                 Ok(())
             }
@@ -471,6 +503,7 @@ impl Links {
                 tracing::debug!(peer.id = %target.peer_id, path = ?rung, %error, "no connection to a peer");
                 lines.ladder.lock().failed(rung, Instant::now(), rand::random());
                 *failed = Some((Instant::now(), error.clone()));
+                lines.faults.lock()[rung] = Some(error.clone());
                 Err(error)
             }
         }

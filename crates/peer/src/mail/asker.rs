@@ -7,14 +7,15 @@ use content::{ContentId, PieceSet};
 use daemon::{Clock, Lifecycle};
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use wire::{
     ErrorCode, PeerId,
     proto::{self, question::Ask},
+    rest::directory::Holder,
 };
 use zeroize::Zeroizing;
 
-use super::{INDEX, KEPT};
+use super::{INDEX, KEPT, letters, letters::OfferAnswered};
 use crate::{
     Failure,
     link::{LinkError, Target},
@@ -66,16 +67,20 @@ pub(crate) struct Received {
 /// The mailbox of this peer. Clones are the same.
 #[derive(Clone)]
 pub struct Mail {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    relay: Relay,
-    store: Store,
+pub(super) struct Inner {
+    pub(super) relay: Relay,
+    pub(super) store: Store,
     clock: Clock,
     inboxes: Mutex<HashMap<ContentId, mpsc::Sender<Received>>>,
     /// Told when a download begins to take its parcels.
     opened: tokio::sync::Notify,
+    /// Takes what is said to offers that were left.
+    offers: mpsc::Sender<OfferAnswered>,
+    /// Machines whose queues took no offer, until when they are left alone, and why.
+    pub(super) unposted: Mutex<HashMap<PeerId, (Instant, String)>>,
 }
 
 /// The parcels of one download, until it is dropped.
@@ -87,19 +92,27 @@ pub(crate) struct Inbox {
 }
 
 impl Mail {
-    /// Starts taking parcels out of the mailbox.
+    /// Starts taking parcels out of the mailbox. Beside it, what is said to offers that were left.
     pub(crate) fn start(
         relay: Relay,
         store: Store,
         clock: Clock,
         mailbox: mpsc::Receiver<Incoming>,
         lifecycle: &Lifecycle,
-    ) -> Self {
-        let inner =
-            Inner { relay, store, clock, inboxes: Mutex::default(), opened: tokio::sync::Notify::new() };
+    ) -> (Self, mpsc::Receiver<OfferAnswered>) {
+        let (offers, answered) = mpsc::channel(WAITING);
+        let inner = Inner {
+            relay,
+            store,
+            clock,
+            inboxes: Mutex::default(),
+            opened: tokio::sync::Notify::new(),
+            offers,
+            unposted: Mutex::default(),
+        };
         let mail = Self { inner: Arc::new(inner) };
         lifecycle.spawn("mailbox", mail.clone().deliver(mailbox, lifecycle.soft()));
-        mail
+        (mail, answered)
     }
 
     /// The parcels that come for a content, from now on.
@@ -115,16 +128,22 @@ impl Mail {
         self.inner.relay.is_on()
     }
 
-    /// The holders that were asked for a content and have not said that nothing more comes.
+    /// The holders that were asked for a content and have not said that nothing more comes. A want that is sealed with
+    /// other keys than a holder or this peer has now is lost: nobody can open it.
     ///
     /// # Errors
     /// What the store says.
-    pub(crate) fn asked(&self, id: ContentId) -> Result<Vec<PeerId>, Failure> {
+    pub(crate) fn asked(&self, id: ContentId, holders: &[&Holder]) -> Result<Vec<PeerId>, Failure> {
         let since = self.now() - ASK_AGAIN.as_secs().cast_signed();
         let wants = self.inner.store.read(|c| table::wants_of(c, &id))?;
+        let is_lost = |want: &WantRow| {
+            let holder = holders.iter().find(|holder| holder.peer_id == want.holder);
+            let now = holder.and_then(|holder| self.inner.relay.letter_keys(&Target::from(*holder)).ok());
+            want.keys.zip(now).is_some_and(|(then, now)| then != now)
+        };
         Ok(wants
             .iter()
-            .filter(|want| !want.settled && want.asked_at > since)
+            .filter(|want| !want.settled && want.asked_at > since && !is_lost(want))
             .map(|want| want.holder)
             .collect())
     }
@@ -151,6 +170,7 @@ impl Mail {
             content_id: id,
             holder: holder.peer_id,
             reply_key: Zeroizing::new(*letter.reply.as_bytes()),
+            keys: Some(letter.keys),
             asked_at: self.now(),
             settled: false,
         };
@@ -186,13 +206,18 @@ impl Mail {
 
     async fn take(&self, incoming: Incoming, soft: &tokio_util::sync::CancellationToken) {
         let from = incoming.from;
+        if let Some(letter) = self.letter_of(&incoming) {
+            match letters::read(&letter, incoming) {
+                Ok(answered) => {
+                    let _stopping = soft.run_until_cancelled(self.inner.offers.send(answered)).await;
+                }
+                Err((why, receipt)) => drop_parcel(why, receipt).await,
+            }
+            return;
+        }
         let (want, parcel, receipt) = match self.read(incoming) {
             Ok(read) => read,
-            Err((why, receipt)) => {
-                metrics::counter!("trueque_relay_refused_total", "reason" => why).increment(1);
-                // It will not get better: taken out, and counted.
-                return receipt.done().await;
-            }
+            Err((why, receipt)) => return drop_parcel(why, receipt).await,
         };
         if matches!(parcel, Parcel::Settled(_)) {
             let ticket = want.ticket;
@@ -240,7 +265,12 @@ impl Mail {
             }
             // A holder that began anew has another stream: each parcel is opened by itself.
             let mut opener = AnswerOpener::new(ReplyKey::from_bytes(*want.reply_key), ticket);
-            let Ok(Answered::Sealed(opened)) = opener.open(body) else { return Err("forged parcel") };
+            let opened = match opener.open(body) {
+                Ok(Answered::Sealed(opened)) => opened,
+                // Not believed, and not needed: the next look sees at the directory that the keys are others.
+                Ok(Answered::StaleKey) => return Err("stale key"),
+                Err(_) => return Err("forged parcel"),
+            };
             let parcel = parcel_of(opened.kind, opened.data).ok_or("malformed parcel")?;
             Ok((want, parcel))
         };
@@ -250,9 +280,15 @@ impl Mail {
         }
     }
 
-    fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         self.inner.clock.now().as_second()
     }
+}
+
+/// It will not get better: taken out, and counted.
+async fn drop_parcel(why: &'static str, receipt: Receipt) {
+    metrics::counter!("trueque_relay_refused_total", "reason" => why).increment(1);
+    receipt.done().await;
 }
 
 fn parcel_of(kind: Kind, mut data: Bytes) -> Option<Parcel> {

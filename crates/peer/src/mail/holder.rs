@@ -1,4 +1,5 @@
-//! The holding side: wants that others left for us, taken into our store and kept as their mailboxes have room.
+//! The holding side: wants that others left for us, taken into our store and kept as their mailboxes have room; and
+//! offers, which are shown to the user.
 //!
 //! A want is a promise from the moment it is stored, and only then taken off the broker. What it asks for is decided
 //! when it is answered, by the same service that answers everybody: a name taken off the list meanwhile gets nothing.
@@ -20,8 +21,9 @@ use crate::{
     Failure,
     relay::{
         Relay,
-        message::{Incoming, Route},
-        open::Asked,
+        broker::Receipt,
+        message::{Incoming, MessageId, Route},
+        open::{Asked, Unopened},
         seal::ReplyKey,
         sink::{AnswerSink, Gone},
     },
@@ -40,6 +42,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A mailbox that was full is left alone for so long, twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Askers that are remembered for it, before those whose pause is over are forgotten.
+const MOST_RESTING: usize = 4_096;
+/// How often a letter that cannot be dealt with yet is tried. It is kept in hand: given back, it would come again at once,
+/// and five times is what the broker allows.
+const STUCK_PAUSE: Duration = Duration::from_secs(2);
+/// Before the broker loses patience with whoever keeps a message in hand, which is after 30 minutes.
+const MOST_STUCK: Duration = Duration::from_secs(20 * 60);
 
 struct Holder {
     relay: Relay,
@@ -48,6 +57,15 @@ struct Holder {
     clock: Clock,
     /// Askers whose mailbox did not take everything, and when to try again.
     resting: HashMap<PeerId, (Instant, Duration)>,
+    /// What cannot be dealt with yet, and since when. Nothing more is taken until then.
+    stuck: Option<(Letter, Instant)>,
+}
+
+/// Something that waited for this peer.
+#[derive(Debug)]
+enum Letter {
+    Sealed(Incoming),
+    Open(Box<Asked>),
 }
 
 /// How far a promise is.
@@ -67,38 +85,120 @@ pub(crate) fn start(
     mut wants: mpsc::Receiver<Incoming>,
     lifecycle: &Lifecycle,
 ) {
-    let mut holder = Holder { relay, service, store, clock, resting: HashMap::new() };
+    let mut holder = Holder { relay, service, store, clock, resting: HashMap::new(), stuck: None };
     let soft = lifecycle.soft();
     lifecycle.spawn("wants of others", async move {
         let mut state = holder.relay.state();
         loop {
             let pause = holder.keep_promises().await;
+            let pause = if holder.stuck.is_some() { pause.min(STUCK_PAUSE) } else { pause };
             tokio::select! {
                 () = soft.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
                 changed = state.changed() => if changed.is_err() { return },
-                want = wants.recv() => match want {
-                    Some(want) => holder.take(want).await,
+                letter = wants.recv(), if holder.stuck.is_none() => match letter {
+                    Some(letter) => holder.take(Letter::Sealed(letter)).await,
                     None => return,
                 },
             }
+            holder.try_again().await;
             // All that came together is taken before the first is answered: a newer want replaces an older one.
-            while let Ok(want) = wants.try_recv() {
-                holder.take(want).await;
+            while holder.stuck.is_none()
+                && let Ok(letter) = wants.try_recv()
+            {
+                holder.take(Letter::Sealed(letter)).await;
             }
         }
     });
 }
 
 impl Holder {
-    async fn take(&mut self, incoming: Incoming) {
-        let Some(asked) = self.relay.open(incoming).await else { return };
-        let Asked { caller, ask, request, reply, receipt, .. } = asked;
-        let Ask::Want(want) = ask else {
-            metrics::counter!("trueque_relay_refused_total", "reason" => "not for a peer that is off")
-                .increment(1);
-            return receipt.done().await;
+    async fn take(&mut self, letter: Letter) {
+        let since = Instant::now();
+        if let Some(letter) = self.deal_with(letter).await {
+            tracing::debug!("what waited for this peer cannot be dealt with yet");
+            self.stuck = Some((letter, since));
+        }
+    }
+
+    /// Deals with the letter that all others wait for, if it can be done now.
+    async fn try_again(&mut self) {
+        let Some((letter, since)) = self.stuck.take() else { return };
+        if letter.is_stale() {
+            return; // it comes again, by the next connection
+        }
+        if since.elapsed() >= MOST_STUCK {
+            return letter.give_back().await;
+        }
+        self.stuck = self.deal_with(letter).await.map(|letter| (letter, since));
+    }
+
+    /// Gives it back where it has to wait for the directory, or for a login.
+    async fn deal_with(&mut self, letter: Letter) -> Option<Letter> {
+        let asked = match letter {
+            Letter::Open(asked) => *asked,
+            Letter::Sealed(incoming) => match self.relay.open(incoming).await {
+                Ok(asked) => asked,
+                Err(Unopened::Later(incoming)) => return Some(Letter::Sealed(incoming)),
+                Err(Unopened::Dropped) => return None,
+            },
         };
+        match &asked.ask {
+            Ask::Want(_) => {
+                self.take_want(asked).await;
+                None
+            }
+            Ask::Offer(_) => self.take_offer(asked).await,
+            _ => {
+                metrics::counter!("trueque_relay_refused_total", "reason" => "not for a peer that is off")
+                    .increment(1);
+                asked.receipt.done().await;
+                None
+            }
+        }
+    }
+
+    /// Shows it to the user, and says so to the mailbox of whoever made it.
+    async fn take_offer(&mut self, asked: Asked) -> Option<Letter> {
+        let Ask::Offer(offer) = &asked.ask else { return None };
+        let answer = self.service.offer(&asked.caller, offer).await;
+        if matches!(&answer, Err(failure) if failure.code == ErrorCode::Unavailable) {
+            return Some(Letter::Open(Box::new(asked)));
+        }
+        let Asked { caller, request, reply, receipt, .. } = asked;
+        let outcome = if answer.is_ok() { "taken" } else { "refused" };
+        metrics::counter!("trueque_offer_letters_total", "outcome" => outcome).increment(1);
+        // Who keeps a full mailbox is not waited for with each of its letters. They hear it when both are on.
+        let asker = caller.peer_id;
+        let rests = self.resting.get(&asker).is_some_and(|(until, _)| *until > Instant::now());
+        if !rests && self.answer_offer(asker, request, &reply, answer).await.is_err() {
+            tracing::debug!(peer.id = %asker, "an offer could not be answered by mail");
+            self.rest(asker);
+        }
+        receipt.done().await;
+        None
+    }
+
+    async fn answer_offer(
+        &self,
+        to: PeerId,
+        request: MessageId,
+        reply: &ReplyKey,
+        answer: Result<proto::OfferReply, Failure>,
+    ) -> Result<(), Failure> {
+        let mut sink = AnswerSink::new(&self.relay, to, Route::Mailbox, request, reply, PATIENCE)?;
+        let told = match answer {
+            Ok(reply) => match sink.message(&reply, true).await {
+                Ok(()) => sink.confirmed().await,
+                Err(gone) => Err(gone),
+            },
+            Err(failure) => sink.end(Err(failure)).await,
+        };
+        told.map_err(|gone| full(&gone))
+    }
+
+    async fn take_want(&mut self, asked: Asked) {
+        let Asked { caller, ask: Ask::Want(want), request, reply, receipt, .. } = asked else { return };
         let Ok(content_id) = ContentId::try_from(want.content_id.as_ref()) else {
             metrics::counter!("trueque_relay_refused_total", "reason" => "malformed").increment(1);
             return receipt.done().await;
@@ -167,7 +267,11 @@ impl Holder {
 
     fn rest(&mut self, asker: PeerId) -> Duration {
         let pause = self.resting.get(&asker).map_or(FIRST_PAUSE, |(_, last)| (*last * 2).min(LONGEST_PAUSE));
-        self.resting.insert(asker, (Instant::now() + pause, pause));
+        let now = Instant::now();
+        if self.resting.len() >= MOST_RESTING {
+            self.resting.retain(|_, (until, _)| *until > now);
+        }
+        self.resting.insert(asker, (now + pause, pause));
         pause
     }
 
@@ -281,6 +385,27 @@ impl Holder {
     fn sink(&self, promise: &PromiseRow) -> Result<AnswerSink, Failure> {
         let reply = ReplyKey::from_bytes(*promise.reply_key);
         AnswerSink::new(&self.relay, promise.asker, Route::Mailbox, promise.ticket, &reply, PATIENCE)
+    }
+}
+
+impl Letter {
+    fn receipt(&self) -> &Receipt {
+        match self {
+            Self::Sealed(incoming) => &incoming.receipt,
+            Self::Open(asked) => &asked.receipt,
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.receipt().is_stale()
+    }
+
+    async fn give_back(self) {
+        let receipt = match self {
+            Self::Sealed(incoming) => incoming.receipt,
+            Self::Open(asked) => asked.receipt,
+        };
+        receipt.refuse(true).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Mail: files for, and from, peers that are off.
+//! Mail: files and offers for, and from, peers that are off.
 //!
 //! Who wants a file of a peer that is off leaves a small *want* in its durable queue at the broker. When the holder is
 //! on it takes the want into its own store ([`holder`]) and sends the proof and the pieces to the asker's durable
@@ -6,16 +6,21 @@
 //! parcels out ([`asker`]) and hands them to the download, which checks each piece like any other. So two peers that
 //! are never on together exchange a file, a mailbox at a time.
 //!
+//! An offer to a machine that is off is left in the same queue ([`letters`]), and answered to the mailbox of whoever
+//! made it.
+//!
 //! Nothing here is believed: a want counts for the peer whose key sealed it, and is answered only with what that peer
 //! may have; a parcel counts for the want whose key sealed it. Wants and parcels may come twice, late, or never: the
 //! truth of a download stays with the asker, who asks again for what is missing.
 
 mod asker;
 mod holder;
+mod letters;
 
 pub use asker::Mail;
 pub(crate) use asker::{Inbox, Parcel, Received};
 pub(crate) use holder::start as start_holder;
+pub use letters::OfferAnswered;
 
 use std::time::Duration;
 

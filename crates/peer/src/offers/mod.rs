@@ -7,15 +7,18 @@
 //!                                                                          download ◄─────────┘
 //! ```
 //!
-//! - An offer goes to a *user*: to each of their machines that is online, else to the first that comes.
+//! - An offer goes to a *user*: to each of their machines that is online, else to the first that comes. For those that
+//!   are off it lies at the relay, so that they find it when we are off ourselves.
 //! - It carries no bytes. Whoever accepts it starts an ordinary download; the offerer is one of the holders.
 //! - Nothing is told back later: the sender knows that it was delivered, and what was said in that moment.
 //! - What waits or is open ends after seven days. Everything survives a restart.
 //!
-//! [`deliver`] tells one machine, [`waiting`] comes back to what could not be told, [`sizes`] holds an accepted offer
+//! [`deliver`] tells one machine, [`posted`] leaves it for those that are off, [`waiting`] comes back to what could not
+//! be told, [`sizes`] holds an accepted offer
 //! to the size that it named.
 
 mod deliver;
+mod posted;
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -26,7 +29,7 @@ use std::{sync::Arc, time::Duration};
 use content::{ContentId, Layout, SafeName};
 use daemon::{Clock, Lifecycle};
 use futures::{StreamExt, stream};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, mpsc};
 use wire::{
     ErrorCode, PeerId, Username,
     proto::{self, OfferAnswer},
@@ -39,6 +42,7 @@ use wire::{
 
 use self::{
     deliver::{Delivery, answer_of, deliver, message_of, settle},
+    posted::Outbox,
     sizes::Sizes,
 };
 use crate::{
@@ -48,6 +52,7 @@ use crate::{
     download::Downloads,
     library::{Library, SharedEntry},
     link::{Links, Target},
+    mail::{Mail, OfferAnswered},
     store::{
         Store,
         offers::{self as table, Added, Limits, OfferRow},
@@ -83,6 +88,8 @@ pub struct Parameters {
     pub links: Links,
     pub downloads: Downloads,
     pub own_id: PeerId,
+    /// Where offers are left for those who are off.
+    pub mail: Option<Mail>,
     /// Whose offers are accepted without asking.
     pub accept_from: Vec<Offerer>,
 }
@@ -108,11 +115,19 @@ struct Told {
     row: OfferRow,
     /// A machine was reached and did not take it.
     refused: bool,
+    /// Why it waits, but for what the relay has to do with it.
+    why: Option<String>,
+    /// Where the next one may be left.
+    outbox: Outbox,
 }
 
 impl Offers {
-    /// Takes up what an earlier run left.
-    pub fn start(parameters: Parameters, lifecycle: &Lifecycle) -> Self {
+    /// Takes up what an earlier run left. `answered` is what is said to offers that were left for somebody.
+    pub fn start(
+        parameters: Parameters,
+        answered: Option<mpsc::Receiver<OfferAnswered>>,
+        lifecycle: &Lifecycle,
+    ) -> Self {
         let inner = Inner {
             parts: parameters,
             answering: tokio::sync::Mutex::default(),
@@ -123,6 +138,9 @@ impl Offers {
         let offers = Self { inner: Arc::new(inner) };
         sizes::spawn(&offers, lifecycle);
         waiting::spawn(&offers, lifecycle);
+        if let Some(answered) = answered {
+            posted::spawn(&offers, answered, lifecycle);
+        }
         offers
     }
 
@@ -328,7 +346,7 @@ impl Offers {
         machines.iter().filter(|machine| machine.peer_id != self.parts().own_id).cloned().collect()
     }
 
-    /// Tells those of the machines that are online.
+    /// Tells those of the machines that are online; what none of them took is left for those that were not reached.
     async fn attempt(&self, row: OfferRow, machines: &[PeerItem]) -> Result<Told, Failure> {
         let (links, offer) = (&self.parts().links, &message_of(&row));
         let online = machines.iter().filter(|machine| machine.online).take(MACHINES);
@@ -338,8 +356,13 @@ impl Offers {
             .map(|target| async move { (target.peer_id, deliver(links, offer, &target).await) });
         let told: Vec<_> = stream::iter(telling).buffer_unordered(TOLD_AT_ONCE).collect().await;
         let refused = told.iter().any(|(_, delivery)| matches!(delivery, Delivery::Refused(_)));
-        let settled = settle(&row, told);
-        Ok(Told { row: self.advance(&row, settled).await?, refused })
+        let mut outbox = Outbox::without(machines, &told);
+        let mut settled = settle(&row, told);
+        let why = settled.why.clone();
+        if settled.state == OfferState::Waiting {
+            settled = self.leave(settled, &mut outbox).await;
+        }
+        Ok(Told { row: self.advance(&row, settled).await?, refused, why, outbox })
     }
 
     async fn accept_if_chosen(&self, row: OfferRow) -> OfferRow {

@@ -99,9 +99,10 @@ impl Peer {
             links: pclient.links.clone(),
             downloads: pclient.downloads.clone(),
             own_id: pclient.about.peer_id,
+            mail: None,
             accept_from: accept_from.to_vec(),
         };
-        Offers::start(parameters, &self.lifecycle)
+        Offers::start(parameters, None, &self.lifecycle)
     }
 
     fn other_store(&self) -> Store {

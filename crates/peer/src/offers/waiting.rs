@@ -18,7 +18,7 @@ use wire::{
     },
 };
 
-use super::{LIFETIME, MAX_OVER, Offers};
+use super::{LIFETIME, MAX_OVER, Offers, posted::Outbox};
 use crate::{
     Failure,
     directory_link::LinkState,
@@ -156,11 +156,18 @@ impl Offers {
             }
         }
         let rows = self.parts().store.read(|c| table::waiting_for(c, account, user, OFFERS))?;
+        // Where nobody took an offer: what was said of it, and where the next ones may still be left.
+        let mut absent: Option<(Option<String>, Outbox)> = None;
         for row in rows {
             if let Err(failure) = self.shared_with(&row.content_id, user, account) {
                 let why = Some(failure.detail);
                 let withdrawn = OfferRow { state: OfferState::Expired, why, ..row.clone() };
                 self.advance(&row, withdrawn).await?;
+                continue;
+            }
+            if let Some((why, outbox)) = &mut absent {
+                let left = self.leave(OfferRow { why: why.clone(), ..row.clone() }, outbox).await;
+                self.advance(&row, left).await?;
                 continue;
             }
             let told = self.attempt(row, &machines).await?;
@@ -169,7 +176,10 @@ impl Offers {
             }
             // Nobody took it, so nobody would take the next one.
             if told.row.state == OfferState::Waiting {
-                break;
+                if !told.outbox.is_open() {
+                    break;
+                }
+                absent = Some((told.why, told.outbox));
             }
         }
         Ok(())
@@ -177,6 +187,9 @@ impl Offers {
 
     /// Ends what nobody answered in time, and forgets what has been over for long.
     pub(super) async fn sweep(&self) {
+        if let Some(mail) = &self.parts().mail {
+            mail.forget_old_offers().await;
+        }
         let lifetime = i64::try_from(LIFETIME.as_millis()).unwrap_or(i64::MAX);
         let until = self.parts().clock.millis().saturating_sub(lifetime);
         loop {

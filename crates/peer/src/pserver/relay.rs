@@ -96,7 +96,7 @@ impl RelayDoor {
                 let Some(question) = question else { return };
                 let door = door.clone();
                 tasks.spawn("question over the relay", async move {
-                    if let Some(asked) = door.relay.open(question).await {
+                    if let Ok(asked) = door.relay.open(question).await {
                         // Those that mostly wait have places of their own.
                         let place = Some(place).filter(|_| !matches!(asked.ask, Ask::Watch(_)));
                         door.take(asked).await;

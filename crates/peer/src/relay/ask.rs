@@ -129,7 +129,7 @@ impl Relay {
     async fn launch(&self, to: &Target, key: &PeerKey, question: &Question) -> Result<Flight, LinkError> {
         let state = self.state();
         let queue = match &*state.borrow() {
-            RelayState::On { answers, blocked: None } => *answers,
+            RelayState::On { answers, blocked: None, .. } => *answers,
             RelayState::On { blocked: Some(why), .. } => {
                 return Err(publish_error(PublishError::Blocked(why.clone())));
             }

@@ -58,6 +58,8 @@ struct Page {
 struct Entry {
     known: Option<(Arc<Known>, Instant)>,
     asked: Option<Instant>,
+    /// What came of it, for those who would ask again too soon: a directory that is away makes nobody unknown.
+    refused: Option<Refused>,
     /// The key that the peer said was stale, when the directory had another one.
     replaced: Option<KeyName>,
 }
@@ -113,20 +115,19 @@ impl PeerBook {
     /// Asks the directory, unless it was asked a moment ago.
     async fn look_up(&self, peer: PeerId, page: &Page) -> Result<(), Refused> {
         let _one_at_a_time = page.looking.lock().await;
-        if page.entry.lock().asked.is_some_and(|at| at.elapsed() < PAUSE) {
-            return Ok(());
+        let last = page.entry.lock().clone();
+        if last.asked.is_some_and(|at| at.elapsed() < PAUSE) {
+            return last.refused.map_or(Ok(()), Err);
         }
         let Ok(_place) = self.lookups.try_acquire() else { return Err(Refused::NoDirectory) };
         let found = (self.lookup)(peer).await;
         let mut entry = page.entry.lock();
         entry.asked = Some(Instant::now());
-        match found {
-            Ok(item) => {
-                let key = PeerKey::from_hex(&item.sealing_key).map_err(|_| Refused::UnknownSender)?;
+        let heard = match found {
+            Ok(item) => PeerKey::from_hex(&item.sealing_key).map_err(|_| Refused::UnknownSender).map(|key| {
                 let caller = Caller { peer_id: peer, username: item.username };
                 entry.known = Some((Arc::new(Known { caller, key }), Instant::now()));
-                Ok(())
-            }
+            }),
             Err(failure) if failure.code == ErrorCode::NotFound => {
                 entry.known = None;
                 Err(Refused::UnknownSender)
@@ -135,7 +136,9 @@ impl PeerBook {
                 tracing::debug!(peer.id = %peer, error = %failure, "a peer could not be looked up");
                 Err(Refused::NoDirectory)
             }
-        }
+        };
+        entry.refused = heard.err();
+        heard
     }
 
     fn page(&self, peer: PeerId) -> Arc<Page> {
@@ -275,6 +278,20 @@ mod tests {
         assert_eq!(book.replaced(ANA, &key(1)).await, Some(key(2)));
         assert_eq!(book.instead_of(ANA, &key(1)), Some(key(2)), "also for the next question");
         assert_eq!(book.instead_of(ANA, &key(2)), None);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_away_makes_nobody_unknown() {
+        let directory = Directory::default();
+        let book = directory.book();
+        directory.says(Err(ErrorCode::Unavailable));
+        for _ in 0..3 {
+            assert_eq!(book.sender(ANA, key(1).name()).await.map(drop), Err(Refused::NoDirectory));
+        }
+        assert_eq!(directory.asked(), 1, "and it is not asked again at once");
+        directory.says(Ok(1));
+        age(&book, PAUSE);
+        assert!(book.sender(ANA, key(1).name()).await.is_ok());
     }
 
     #[tokio::test]

@@ -21,10 +21,15 @@ use crate::link::{LinkError, Target};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Names the two keys that a letter is sealed with, the receiver's and ours. When one of them is another one, nobody
+/// opens the letter any more.
+pub(crate) type LetterKeys = [u8; 16];
+
 /// A question that is ready to be left.
 #[derive(Debug)]
 pub(crate) struct Letter {
     pub(crate) id: MessageId,
+    pub(crate) keys: LetterKeys,
     /// Opens the answers.
     pub(crate) reply: ReplyKey,
     to: PeerId,
@@ -37,8 +42,7 @@ impl Relay {
     /// # Errors
     /// Where its sealing key cannot be used.
     pub(crate) fn letter(&self, to: &Target, ask: Ask) -> Result<Letter, LinkError> {
-        let listed = PeerKey::from_hex(&to.sealing_key).map_err(unreachable)?;
-        let key = self.inner.book.instead_of(to.peer_id, &listed).unwrap_or(listed);
+        let key = self.key_of(to)?;
         let id = rand::random();
         let routing = Routing {
             from: self.own_id(),
@@ -49,7 +53,27 @@ impl Relay {
         };
         let question = proto::Question { ask: Some(ask), ..Default::default() };
         let (body, reply) = seal::seal(&self.inner.keys, &key, &routing, &question).map_err(unreachable)?;
-        Ok(Letter { id, reply, to: to.peer_id, body })
+        Ok(Letter { id, keys: self.names(&key), reply, to: to.peer_id, body })
+    }
+
+    /// What a letter to this peer would be sealed with now.
+    ///
+    /// # Errors
+    /// Where its sealing key cannot be used.
+    pub(crate) fn letter_keys(&self, to: &Target) -> Result<LetterKeys, LinkError> {
+        self.key_of(to).map(|key| self.names(&key))
+    }
+
+    fn key_of(&self, to: &Target) -> Result<PeerKey, LinkError> {
+        let listed = PeerKey::from_hex(&to.sealing_key).map_err(unreachable)?;
+        Ok(self.inner.book.instead_of(to.peer_id, &listed).unwrap_or(listed))
+    }
+
+    fn names(&self, key: &PeerKey) -> LetterKeys {
+        let mut names = LetterKeys::default();
+        names[..8].copy_from_slice(&key.name());
+        names[8..].copy_from_slice(&self.inner.keys.name());
+        names
     }
 
     /// Leaves it at the broker, where it waits for the peer.

@@ -29,6 +29,7 @@ pub(crate) mod window;
 
 pub(crate) use answer::Kind;
 pub use broker::Broker;
+pub(crate) use leave::LetterKeys;
 pub(crate) use refused::Refused;
 
 use std::sync::Arc;
@@ -124,6 +125,14 @@ impl Relay {
 
     pub fn is_on(&self) -> bool {
         matches!(*self.inner.broker.state().borrow(), RelayState::On { .. })
+    }
+
+    /// How much lies in the durable queues.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub async fn depths(&self) -> Result<broker::Depths, String> {
+        self.inner.broker.depths().await
     }
 
     /// How much may be under way from this peer.

@@ -49,6 +49,15 @@ pub(crate) struct Terms {
     pub(crate) back: Route,
 }
 
+/// Why there is no question.
+#[derive(Debug)]
+pub(crate) enum Unopened {
+    /// It is dropped, and counted.
+    Dropped,
+    /// Whose it is cannot be found out now. It has waited, and can wait for that too.
+    Later(Incoming),
+}
+
 struct Opened {
     caller: Caller,
     question: proto::Question,
@@ -60,13 +69,22 @@ struct Opened {
 impl Relay {
     /// Opens a question. What is not taken is counted, and never answered, but for a hint to whoever may have used a
     /// key that was ours.
-    pub(crate) async fn open(&self, message: Incoming) -> Option<Asked> {
-        let Incoming { from, route, message_id, answer_to, body, receipt, .. } = message;
-        let routing = Routing { from, to: self.own_id(), route, message_id, answer_to };
-        match self.try_open(&routing, body).await {
-            Ok(Opened { caller, question, ask, reply, back }) => Some(Asked {
+    ///
+    /// # Errors
+    /// See [`Unopened`].
+    pub(crate) async fn open(&self, message: Incoming) -> Result<Asked, Unopened> {
+        let (from, route) = (message.from, message.route);
+        let routing = Routing {
+            from,
+            to: self.own_id(),
+            route,
+            message_id: message.message_id,
+            answer_to: message.answer_to,
+        };
+        match self.try_open(&routing, &message.body).await {
+            Ok(Opened { caller, question, ask, reply, back }) => Ok(Asked {
                 caller,
-                request: message_id,
+                request: message.message_id,
                 reply,
                 ask,
                 terms: Terms {
@@ -76,23 +94,20 @@ impl Relay {
                         .clamp(LEAST_PATIENCE, MOST_PATIENCE),
                     back,
                 },
-                receipt,
+                receipt: message.receipt,
             }),
+            Err(Refused::NoDirectory) if route == Route::Want => Err(Unopened::Later(message)),
             Err(refused) => {
                 refused.count();
                 let reason = refused.reason();
                 tracing::debug!(peer.id = %from, reason, "a question over the relay is dropped");
-                match (route, refused) {
-                    // It has waited, and can wait until it is known whose it is.
-                    (Route::Want, Refused::NoDirectory) => receipt.refuse(true).await,
-                    _ => receipt.done().await,
-                }
-                None
+                message.receipt.done().await;
+                Err(Unopened::Dropped)
             }
         }
     }
 
-    async fn try_open(&self, routing: &Routing, body: Vec<u8>) -> Result<Opened, Refused> {
+    async fn try_open(&self, routing: &Routing, body: &[u8]) -> Result<Opened, Refused> {
         if body.len() > MAX_BODY {
             return Err(Refused::Malformed);
         }
@@ -101,7 +116,7 @@ impl Relay {
             (Route::Want, None) => Route::Mailbox,
             _ => return Err(Refused::Misplaced),
         };
-        let envelope = Envelope::read(body)?;
+        let envelope = Envelope::read(body.to_vec())?;
         if envelope.receiver_key != self.inner.keys.name() {
             self.hint(routing, back).await;
             return Err(Refused::StaleKey);

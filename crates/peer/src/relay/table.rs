@@ -185,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_is_lost_ends_the_waiting_and_a_block_does_not() {
         let table = Arc::new(Table::default());
-        let on = |answers, blocked| RelayState::On { answers, blocked };
+        let on = |answers, blocked| RelayState::On { answers, blocked, server: "amqp://broker".into() };
         let (state, seen) = watch::channel(on(HERE, None));
         let (sender, answers) = mpsc::channel(1);
         let soft = CancellationToken::new();

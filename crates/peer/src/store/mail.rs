@@ -5,6 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use wire::{PeerId, Username};
 use zeroize::Zeroizing;
 
+use crate::relay::LetterKeys;
+
 /// A step of [`super::schema`].
 pub(super) const MAIL: &str = "
 -- What we asked absent peers for, and the keys that their answers are sealed with.
@@ -33,6 +35,26 @@ CREATE TABLE promises (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// A later step of [`super::schema`].
+pub(super) const LETTERS: &str = "
+-- The keys that it was sealed with; none where that was not kept yet.
+ALTER TABLE wants ADD COLUMN keys BLOB;
+
+-- Offers of ours that lie at the broker for one machine of their receiver.
+CREATE TABLE offer_letters (
+    ticket    BLOB PRIMARY KEY,
+    -- Of the offer.
+    token     BLOB NOT NULL,
+    receiver  BLOB NOT NULL,
+    reply_key BLOB NOT NULL,
+    keys      BLOB NOT NULL,
+    left_at   INTEGER NOT NULL,
+    -- Whether the broker took it.
+    lies      INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (token, receiver)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Names a want, and the request whose answers come for it.
 pub(crate) type Ticket = [u8; 16];
 
@@ -43,9 +65,24 @@ pub(crate) struct WantRow {
     pub(crate) content_id: ContentId,
     pub(crate) holder: PeerId,
     pub(crate) reply_key: Zeroizing<[u8; 32]>,
+    /// What it was sealed with; none of one from before that was kept.
+    pub(crate) keys: Option<LetterKeys>,
     /// Unix seconds.
     pub(crate) asked_at: i64,
     pub(crate) settled: bool,
+}
+
+/// An offer of ours that was left for a machine that is off.
+#[derive(Clone)]
+pub(crate) struct OfferLetterRow {
+    pub(crate) ticket: Ticket,
+    pub(crate) token: [u8; 16],
+    pub(crate) receiver: PeerId,
+    pub(crate) reply_key: Zeroizing<[u8; 32]>,
+    pub(crate) keys: LetterKeys,
+    /// Unix seconds.
+    pub(crate) left_at: i64,
+    pub(crate) lies: bool,
 }
 
 /// A want of somebody else's that we took.
@@ -61,18 +98,19 @@ pub(crate) struct PromiseRow {
     pub(crate) asked_at: i64,
 }
 
-const WANT: &str = "SELECT ticket, content_id, holder, reply_key, asked_at, settled FROM wants";
+const WANT: &str = "SELECT ticket, content_id, holder, reply_key, asked_at, settled, keys FROM wants";
 
 pub(crate) fn add_want(t: &Transaction<'_>, want: &WantRow) -> rusqlite::Result<()> {
     t.prepare_cached(
-        "INSERT INTO wants (ticket, content_id, holder, reply_key, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO wants (ticket, content_id, holder, reply_key, asked_at, keys) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![
         want.ticket,
         want.content_id.as_bytes(),
         want.holder.as_bytes(),
         want.reply_key.as_slice(),
-        want.asked_at
+        want.asked_at,
+        want.keys,
     ])
     .map(|_| ())
 }
@@ -108,6 +146,69 @@ fn read_want(row: &Row<'_>) -> rusqlite::Result<WantRow> {
         reply_key: Zeroizing::new(row.get(3)?),
         asked_at: row.get(4)?,
         settled: row.get(5)?,
+        keys: row.get(6)?,
+    })
+}
+
+const LETTER: &str = "SELECT ticket, token, receiver, reply_key, keys, left_at, lies FROM offer_letters";
+
+/// Notes a letter before it is left, in the place of an earlier one.
+pub(crate) fn add_letter(t: &Transaction<'_>, letter: &OfferLetterRow) -> rusqlite::Result<()> {
+    t.prepare_cached(
+        "INSERT OR REPLACE INTO offer_letters (ticket, token, receiver, reply_key, keys, left_at, lies)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        letter.ticket,
+        letter.token,
+        letter.receiver.as_bytes(),
+        letter.reply_key.as_slice(),
+        letter.keys,
+        letter.left_at,
+        letter.lies,
+    ])
+    .map(|_| ())
+}
+
+/// The broker took it.
+pub(crate) fn letter_lies(t: &Transaction<'_>, ticket: &Ticket) -> rusqlite::Result<()> {
+    t.execute("UPDATE offer_letters SET lies = 1 WHERE ticket = ?1", [ticket]).map(|_| ())
+}
+
+/// The letter of an offer for one machine.
+pub(crate) fn letter_for(
+    c: &Connection,
+    token: &[u8; 16],
+    receiver: PeerId,
+) -> rusqlite::Result<Option<OfferLetterRow>> {
+    c.prepare_cached(&format!("{LETTER} WHERE token = ?1 AND receiver = ?2"))?
+        .query_row(params![token, receiver.as_bytes()], read_letter)
+        .optional()
+}
+
+/// The letter that an answer belongs to.
+pub(crate) fn letter(c: &Connection, ticket: &Ticket) -> rusqlite::Result<Option<OfferLetterRow>> {
+    c.prepare_cached(&format!("{LETTER} WHERE ticket = ?1"))?.query_row([ticket], read_letter).optional()
+}
+
+/// Answers to a forgotten letter are dropped.
+pub(crate) fn forget_letters(t: &Transaction<'_>, token: &[u8; 16]) -> rusqlite::Result<()> {
+    t.execute("DELETE FROM offer_letters WHERE token = ?1", [token]).map(|_| ())
+}
+
+pub(crate) fn forget_letters_before(t: &Transaction<'_>, unix_seconds: i64) -> rusqlite::Result<()> {
+    t.execute("DELETE FROM offer_letters WHERE left_at < ?1", [unix_seconds]).map(|_| ())
+}
+
+fn read_letter(row: &Row<'_>) -> rusqlite::Result<OfferLetterRow> {
+    Ok(OfferLetterRow {
+        ticket: row.get(0)?,
+        token: row.get(1)?,
+        receiver: PeerId::from_bytes(row.get(2)?),
+        reply_key: Zeroizing::new(row.get(3)?),
+        keys: row.get(4)?,
+        left_at: row.get(5)?,
+        lies: row.get(6)?,
     })
 }
 

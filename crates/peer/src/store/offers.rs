@@ -224,6 +224,19 @@ pub(crate) fn get(c: &Connection, seq: u64) -> rusqlite::Result<Option<OfferRow>
     one(c, &format!("{SELECT} WHERE seq = ?1"), [seq.cast_signed()])
 }
 
+/// The offer that was given this id.
+pub(crate) fn by_token(
+    c: &Connection,
+    direction: OfferDirection,
+    token: &[u8; 16],
+) -> rusqlite::Result<Option<OfferRow>> {
+    one(
+        c,
+        &format!("{SELECT} WHERE direction = ?1 AND token = ?2"),
+        params![direction_word(direction), token],
+    )
+}
+
 /// The newest first, from below `before` on.
 pub(crate) fn page(
     c: &Connection,

@@ -4,8 +4,14 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Append only.
-const MIGRATIONS: &[&str] =
-    &[LIBRARY, super::downloads::DOWNLOADS, super::offers::OFFERS, super::mail::MAIL, CARE];
+const MIGRATIONS: &[&str] = &[
+    LIBRARY,
+    super::downloads::DOWNLOADS,
+    super::offers::OFFERS,
+    super::mail::MAIL,
+    CARE,
+    super::mail::LETTERS,
+];
 
 /// Brings the tables up to date.
 ///

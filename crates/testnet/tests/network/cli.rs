@@ -12,16 +12,19 @@ const PEER: &str = env!("CARGO_BIN_EXE_testnet-peer");
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-async fn run(peer: &Peer, args: &[&str]) -> Ran {
-    let url = format!("http://{}", peer.address());
+pub(crate) async fn run(peer: &Peer, args: &[&str]) -> Ran {
+    run_at(&format!("http://{}", peer.address()), args).await
+}
+
+pub(crate) async fn run_at(url: &str, args: &[&str]) -> Ran {
     let mut command = Command::new(PEER);
-    command.env_clear().args(args).args(["--pclient", &url]).kill_on_drop(true);
+    command.env_clear().args(args).args(["--pclient", url]).kill_on_drop(true);
     let ran = tokio::time::timeout(PATIENCE, command.output()).await;
     let Output { status, stdout, stderr } = ran.expect("the command ends in time").unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -5,6 +5,7 @@
 mod cli;
 mod content;
 mod crash;
+mod doctor;
 mod doors;
 mod files;
 mod kept;

@@ -18,6 +18,9 @@ use wire::{
 
 use crate::big;
 
+const WAITS_HERE: &str =
+    "ben is offline; it waits here until both are on: there is no relay (the directory names no broker)";
+
 async fn send(api: &Api, id: ContentId, to: &str) -> Reply {
     api.post("/v1/offers", &json!({ "content_id": id, "to": to })).await
 }
@@ -141,7 +144,7 @@ async fn an_offer_waits_for_a_peer_that_is_off() {
     let sent = send(&ana, id, "ben").await;
     assert_eq!(sent.status, 201, "{sent:?}");
     let sent: Offer = sent.read();
-    assert_eq!((sent.state, sent.why.as_deref()), (OfferState::Waiting, Some("ben is offline")));
+    assert_eq!((sent.state, sent.why.as_deref()), (OfferState::Waiting, Some(WAITS_HERE)));
     assert_eq!(send(&ana, id, "ben").await.read::<Offer>().id, sent.id, "it waits already");
 
     // The sender's peer is started again meanwhile, and has not forgotten.
@@ -179,7 +182,7 @@ async fn a_peer_that_is_online_and_cannot_be_reached_hears_of_it_when_it_can() {
     let id = ana.share("a.txt", b"through thick and thin").await;
     proxy.cut();
     let sent: Offer = send(&ana, id, "ben").await.read();
-    let why = "ben is online and cannot be reached";
+    let why = "ben is online and cannot be reached; it waits here until both are on: there is no relay (the directory names no broker)";
     assert_eq!((sent.state, sent.why.as_deref()), (OfferState::Waiting, Some(why)));
     proxy.restore();
     until_within(Duration::from_secs(20), "it is delivered", async || received(&ben).await.pop()).await;

@@ -61,10 +61,10 @@ async fn a_line_that_is_cut_or_silent_in_the_middle_is_only_a_pause() {
 }
 
 /// A disk of its own, so small that it fills.
-struct SmallDisk(std::path::PathBuf);
+pub(crate) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path, mebibytes: usize) -> Self {
+    pub(crate) fn mount(at: &Path, mebibytes: usize) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let size = std::ffi::CString::new(format!("size={mebibytes}m")).unwrap();
         mount("tmpfs", at, "tmpfs", MountFlags::empty(), size.as_c_str())

@@ -24,9 +24,16 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testnet::{Member, Network, Rabbit, RabbitOptions, until, until_within};
 use tokio::net::TcpListener;
-use wire::PeerId;
+use wire::{
+    PeerId,
+    rest::pclient::{CheckResult, Examination},
+};
 
-use crate::station::{Station, take, told};
+use crate::{
+    mail::on_the_relay,
+    offers,
+    station::{Station, take, told},
+};
 
 const REFUSED: u16 = 403;
 const MISMATCH: u16 = 406;
@@ -452,8 +459,23 @@ async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
 
 async fn a_whole_peer_is_let_in(ruled: &Ruled) {
     let gema = ruled.network.peer("gema").await;
-    until("its relay is connected", async || gema.status().await.relay.connected.then_some(())).await;
+    on_the_relay(&gema).await;
+    let seen: Examination = gema.post("/v1/doctor", &()).await.read();
+    for name in ["relay", "relay_round_trip", "relay_queues", "relay_dead_letters"] {
+        let check = seen.checks.iter().find(|check| check.name == name).unwrap();
+        assert_eq!(check.result, CheckResult::Ok, "{check:?}");
+    }
+    // It may leave something for one that is off, who finds it.
+    let iris = ruled.network.peer("iris").await;
+    on_the_relay(&iris).await;
+    let iris = iris.end().await;
+    let id = gema.share("for iris.txt", b"for iris").await;
+    let why = offers::send(&gema, id, "iris").await.why;
+    assert_eq!(why.as_deref(), Some("iris is offline; it waits for them at the relay"));
     gema.end().await;
+    let iris = testnet::Peer::again(iris).await;
+    assert_eq!(offers::received(&iris).await.name, "for iris.txt");
+    iris.end().await;
 }
 
 /// Of a token the broker cannot see whether a name is a queue's or an exchange's; where it asks, it is told.

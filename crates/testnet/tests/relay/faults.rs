@@ -140,13 +140,20 @@ async fn the_direct_way_is_cut_and_comes_back() {
     })
     .await;
     tracing::info!(seconds = cut.elapsed().as_secs_f64(), "from the cut to bytes over the relay");
-    assert_eq!(path_of(&ana, id).await, PeerPath::Relayed);
+    let holder = ana.holders(id).await.remove(0);
+    assert_eq!(holder.path, PeerPath::Relayed);
+    let why = holder.why.as_deref().unwrap_or_default();
+    assert!(why.starts_with("its address did not answer in time"), "{why}");
+    let now = ana.download(&download.id).await;
+    assert_eq!(now.sources[0].path, PeerPath::Relayed, "{:?}", now.sources);
+    assert!(now.sources[0].why.is_some(), "{:?}", now.sources);
 
     proxy.restore();
     until_within(Duration::from_secs(60), "they come directly again", async || {
         (path_of(&ana, id).await == PeerPath::Direct).then_some(())
     })
     .await;
+    assert_eq!(ana.holders(id).await[0].why, None);
     let done = ana.done(&download.id).await;
     assert_eq!(read(done.path.unwrap()), file);
     let sent = ben.sent();

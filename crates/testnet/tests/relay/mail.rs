@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
-use peer::config::{AmqpSetting, PserverListen, Settings};
 use serde_json::json;
 use testnet::{Network, Peer, Rabbit, read, until};
 use wire::{
@@ -11,17 +10,12 @@ use wire::{
     rest::pclient::{DownloadState, PeerPath},
 };
 
+use super::talk::relay_only;
 use crate::{MIB, big};
-
-/// On the relay and nowhere else.
-fn relay_only(settings: &mut Settings, url: &str) {
-    settings.amqp = AmqpSetting::At(url.to_owned().into());
-    settings.pserver_listen = PserverListen::Off;
-}
 
 /// Messages that wait in a durable queue of a peer. Asked in a runtime of its own: what the broker's client leaves running
 /// there is not counted as ours.
-async fn waiting(url: &str, peer: PeerId, queue: &str) -> u32 {
+pub(crate) async fn waiting(url: &str, peer: PeerId, queue: &str) -> u32 {
     let (url, name) = (url.to_owned(), format!("trueque.{peer}.{queue}.v1"));
     let looking = move || {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -35,7 +29,7 @@ async fn waiting(url: &str, peer: PeerId, queue: &str) -> u32 {
     tokio::task::spawn_blocking(looking).await.unwrap()
 }
 
-async fn until_offline(asker: &Peer, words: &str) {
+pub(crate) async fn until_offline(asker: &Peer, words: &str) {
     until("the directory says that the holder is off", async || {
         let found = asker.search(words).await;
         found.iter().any(|item| item.online == 0).then_some(())
@@ -125,7 +119,7 @@ async fn what_one_may_not_have_does_not_come_by_mail_either() {
 }
 
 /// Waits until a peer's queues are there.
-async fn on_the_relay(peer: &Peer) {
+pub(crate) async fn on_the_relay(peer: &Peer) {
     until("the peer is on the relay", async || peer.status().await.relay.connected.then_some(())).await;
 }
 

@@ -9,8 +9,11 @@
 mod authority;
 mod broker;
 mod conformance;
+mod doctor;
 mod faults;
+mod keys;
 mod mail;
+mod offers;
 mod reverse;
 mod station;
 mod talk;

@@ -19,8 +19,16 @@ fn only_from(download: &Download, holder: &str) {
     assert_eq!(Some(source.bytes), download.size);
 }
 
+/// Bytes that came to the peers of this process by one way.
+fn received(path: &str) -> u64 {
+    let line = format!("trueque_received_bytes_total{{path=\"{path}\"}} ");
+    let metrics = daemon::metrics::render();
+    metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_comes_over_the_relay_whole_and_verified() {
+    daemon::metrics::init().unwrap();
     let broker = Rabbit::shared().await;
     let network = Network::start().await;
     let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
@@ -34,10 +42,19 @@ async fn a_file_comes_over_the_relay_whole_and_verified() {
         (holders.len() == 1 && holders[0].path == PeerPath::Relayed).then_some(())
     })
     .await;
+    let why = "it takes no calls; it cannot dial this peer, which takes no calls";
+    assert_eq!(ana.holders(id).await[0].why.as_deref(), Some(why));
+    let ben_id = ben.peer_id().await;
+    let peers = ana.peers().await;
+    let seen = peers.iter().find(|one| one.peer.peer_id == ben_id).unwrap();
+    assert_eq!((seen.path, seen.why.as_deref()), (PeerPath::Relayed, Some(why)));
     let started = std::time::Instant::now();
     let download = ana.fetch(id).await;
     tracing::info!(took = ?started.elapsed(), "64 MiB over the relay");
     only_from(&download, "ben");
+    assert_eq!(download.sources[0].why.as_deref(), Some(why));
+    assert!(received("relayed") >= file.len() as u64);
+    assert_eq!((received("direct"), received("reversed")), (0, 0));
     assert!(read(ana.download_dir().join("over the relay.bin")) == file);
 
     // Every length that has something odd about it.

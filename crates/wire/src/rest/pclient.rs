@@ -45,6 +45,9 @@ pub struct PserverStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayStatus {
     pub connected: bool,
+    /// The broker, where it is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// Why it is not connected, or what slows it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -65,6 +68,37 @@ pub struct SharedStatus {
 pub struct TransferStatus {
     pub down_bps: u64,
     pub up_bps: u64,
+}
+
+/// `POST /v1/doctor`: what works, what does not, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examination {
+    /// The version of the peer that was examined.
+    pub version: String,
+    /// Whether nothing has failed.
+    pub healthy: bool,
+    pub checks: Vec<Check>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What was looked at: `directory`, `clock`, `relay`. Several checks may have one name.
+    pub name: String,
+    pub result: CheckResult,
+    /// In words, with figures.
+    pub found: String,
+    /// What to do about it; null where there is nothing to do.
+    pub advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    /// It works, or is off because somebody wants it to be.
+    Ok,
+    /// It works, and not as well as it should, or not for long.
+    Warning,
+    Failed,
 }
 
 /// `POST /v1/login`. `Debug` shows no password.
@@ -139,6 +173,9 @@ pub struct HolderWithPath {
     #[serde(flatten)]
     pub holder: directory::Holder,
     pub path: PeerPath,
+    /// Why it is no better one, where that is known: what was tried, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// A peer and the way to it.
@@ -147,6 +184,9 @@ pub struct PeerWithPath {
     #[serde(flatten)]
     pub peer: directory::PeerItem,
     pub path: PeerPath,
+    /// Why it is no better one, where that is known: what was tried, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -159,6 +199,18 @@ pub enum PeerPath {
     /// Messages over the broker.
     Relayed,
     Offline,
+}
+
+impl PeerPath {
+    /// As JSON has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Reversed => "reversed",
+            Self::Relayed => "relayed",
+            Self::Offline => "offline",
+        }
+    }
 }
 
 /// `POST /v1/downloads`.
@@ -211,6 +263,9 @@ pub struct Source {
     pub peer_id: PeerId,
     pub username: Username,
     pub path: PeerPath,
+    /// Why it is no better one, where that is known: what was tried, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Verified bytes that came from it.
     pub bytes: u64,
     pub rate_bps: u64,

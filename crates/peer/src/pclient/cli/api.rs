@@ -72,6 +72,20 @@ impl Api {
         read(self.send(self.request(Method::POST, path).json(body).timeout(ANSWER_LIMIT)).await?).await
     }
 
+    /// A POST without a body.
+    pub(super) async fn ask_nothing<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, Stop> {
+        read(self.send(self.request(method, path).timeout(ANSWER_LIMIT)).await?).await
+    }
+
+    /// Where it is asked.
+    pub(super) fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
     /// A POST or DELETE without a body, whose answer does not matter.
     pub(super) async fn tell(&self, method: Method, path: &str) -> Result<(), Stop> {
         self.send(self.request(method, path).timeout(ANSWER_LIMIT)).await.map(drop)

@@ -5,7 +5,8 @@ use wire::rest::{
     Audience,
     directory::{SearchItem, SearchQuery},
     pclient::{
-        Download, DownloadState, DownloadsQuery, FilesQuery, PeerPath, PeerWithPath, SharedFile, Status,
+        Download, DownloadState, DownloadsQuery, FilesQuery, PeerPath, PeerWithPath, RelayStatus, SharedFile,
+        Status,
     },
 };
 
@@ -37,8 +38,7 @@ pub(super) async fn status(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
         None => "takes no calls".to_owned(),
     };
     screen.line(format!("pserver    {pserver}"))?;
-    let relay = if status.relay.connected { "connected" } else { "not connected" };
-    screen.line(format!("relay      {relay}"))?;
+    screen.line(format!("relay      {}", relay(&status.relay)))?;
     let shared = &status.shared;
     let mut line = format!("shared     {}, {}", counted_u64(shared.files, "file"), size(shared.bytes));
     if shared.hashing_files > 0 {
@@ -53,6 +53,18 @@ pub(super) async fn status(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
     screen.line(line)?;
     let transfers = &status.transfers;
     screen.line(format!("transfers  {}/s in, {}/s out", size(transfers.down_bps), size(transfers.up_bps)))
+}
+
+fn relay(status: &RelayStatus) -> String {
+    let state = match (status.connected, &status.server) {
+        (true, Some(server)) => format!("connected to {}", escaped(server)),
+        (true, None) => "connected".to_owned(),
+        (false, _) => "not connected".to_owned(),
+    };
+    match &status.why {
+        Some(why) => format!("{state}: {}", escaped(why)),
+        None => state,
+    }
 }
 
 pub(super) async fn files(api: &Api, args: FilesArgs, screen: &mut Screen) -> Result<(), Stop> {
@@ -141,10 +153,10 @@ pub(super) async fn downloads(api: &Api, args: DownloadsArgs, screen: &mut Scree
         let whole = download.size.map_or("-".to_owned(), size);
         let rate = format!("{}/s", size(download.rate_bps));
         let state = word(download.state);
-        vec![download.id.clone(), state, done, whole, rate, escaped(&download.name)]
+        vec![download.id.clone(), state, done, whole, rate, ways(download), escaped(&download.name)]
     };
     let rows: Vec<_> = downloads.iter().map(row).collect();
-    screen.table(&["ID", "STATE", "DONE", "SIZE", "RATE", "NAME"], &[2, 3, 4], &rows)
+    screen.table(&["ID", "STATE", "DONE", "SIZE", "RATE", "BY", "NAME"], &[2, 3, 4], &rows)
 }
 
 pub(super) async fn peers(api: &Api, args: PeersArgs, screen: &mut Screen) -> Result<(), Stop> {
@@ -153,23 +165,28 @@ pub(super) async fn peers(api: &Api, args: PeersArgs, screen: &mut Screen) -> Re
     if screen.json {
         return screen.json(&peers);
     }
-    let row = |PeerWithPath { peer, path }: &PeerWithPath| {
-        let path = match path {
-            PeerPath::Direct => "direct",
-            PeerPath::Reversed => "reversed",
-            PeerPath::Relayed => "relayed",
-            PeerPath::Offline => "offline",
-        };
+    let row = |PeerWithPath { peer, path, why }: &PeerWithPath| {
         vec![
             peer.peer_id.to_string(),
             peer.username.to_string(),
-            path.to_owned(),
+            path.word().to_owned(),
             peer.files.to_string(),
             escaped(&peer.endpoints.join(", ")),
+            why.as_deref().map(escaped).unwrap_or_default(),
         ]
     };
     let rows: Vec<_> = peers.iter().map(row).collect();
-    screen.table(&["PEER ID", "USER", "PATH", "FILES", "ENDPOINTS"], &[3], &rows)
+    screen.table(&["PEER ID", "USER", "PATH", "FILES", "ENDPOINTS", "WHY"], &[3], &rows)
+}
+
+/// By which ways its sources are reached: `2 direct, 1 relayed`.
+pub(super) fn ways(download: &Download) -> String {
+    let count = |path: PeerPath| download.sources.iter().filter(|source| source.path == path).count();
+    let named =
+        [PeerPath::Direct, PeerPath::Reversed, PeerPath::Relayed].map(|path| (count(path), path.word()));
+    let named: Vec<String> =
+        named.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    if named.is_empty() { "-".to_owned() } else { named.join(", ") }
 }
 
 /// The state as the REST API writes it.

@@ -5,6 +5,7 @@
 //! the peer cannot be reached.
 
 mod api;
+mod doctor;
 mod get;
 mod lists;
 mod login;
@@ -66,6 +67,8 @@ pub enum Command {
     Downloads(DownloadsArgs),
     /// Who is on the network.
     Peers(PeersArgs),
+    /// What works, what does not, and what to do.
+    Doctor(Common),
 }
 
 /// What every command takes.
@@ -299,13 +302,14 @@ async fn dispatch(command: Command, settings: &Settings, screen: &mut Screen) ->
         Command::Offers(args) => offers::offers(&api, args, screen).await,
         Command::Downloads(args) => lists::downloads(&api, args, screen).await,
         Command::Peers(args) => lists::peers(&api, args, screen).await,
+        Command::Doctor(_) => doctor::doctor(&api, screen).await,
     }
 }
 
 impl Command {
     fn common(&self) -> &Common {
         match self {
-            Self::Logout(common) | Self::Status(common) => common,
+            Self::Logout(common) | Self::Status(common) | Self::Doctor(common) => common,
             Self::Login(args) => &args.common,
             Self::Share(args) => &args.common,
             Self::Unshare(args) => &args.common,

@@ -34,11 +34,12 @@ async fn list(api: &Api, args: OffersArgs, screen: &mut Screen) -> Result<(), St
     }
     let row = |offer: &Offer| {
         let state = word(offer.state).to_owned();
-        vec![offer.id.clone(), state, other(offer), size(offer.size), escaped(&offer.name)]
+        let why = offer.why.as_deref().map(escaped).unwrap_or_default();
+        vec![offer.id.clone(), state, other(offer), size(offer.size), escaped(&offer.name), why]
     };
     let rows: Vec<_> = offers.iter().map(row).collect();
     let other = if args.sent { "TO" } else { "FROM" };
-    screen.table(&["ID", "STATE", other, "SIZE", "NAME"], &[3], &rows)
+    screen.table(&["ID", "STATE", other, "SIZE", "NAME", "WHY"], &[3], &rows)
 }
 
 async fn answer(api: &Api, args: AnswerArgs, verb: &str, screen: &mut Screen) -> Result<(), Stop> {

@@ -332,7 +332,7 @@ async fn offers_are_listed_and_answered() {
     }
     let ran = running.run(&["offers"]).await;
     insta::assert_snapshot!(ran.out.trim_end(), @r"
-    ID                STATE    FROM      SIZE  NAME
+    ID                STATE    FROM      SIZE  NAME            WHY
     0000000000000002  offered  ben   3.00 MiB  trip/beach.jpg
     0000000000000001  offered  ben   3.00 MiB  film.mp4
     ");

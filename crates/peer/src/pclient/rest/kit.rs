@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use super::{About, Pclient, guard::Guard, router};
 use crate::{
     directory_link::{DirectoryClient, Session, announce::Held, fake::FakeDirectory, session::SessionParts},
+    doctor::{self, Doctor},
     download::{self, Downloads, Parts},
     events::Events,
     identity::Identity,
@@ -58,6 +59,7 @@ impl Peer {
         let clock = Clock::system();
         let client = DirectoryClient::new(&[directory.url()], None).unwrap();
         let identity = Arc::new(Identity::open(&dir.path().join("data")).unwrap());
+        let sealing_key = identity.sealing_public_hex();
         let tls = NetworkTls::new(identity.clone());
         let held = Held::default();
         let about = About { peer_id: identity.peer_id(), pserver_listen: None, advertise: vec![] };
@@ -82,7 +84,22 @@ impl Peer {
             data_dir: data_dir.clone(),
         };
         let shares = Shares::start(&folders, library.clone(), clock.clone(), &lifecycle).unwrap();
-        let links = Links::new(tls, None, Reversals::default(), &lifecycle);
+        let links = Links::new(tls.clone(), None, Reversals::default(), &lifecycle);
+        let doctor = Doctor::new(doctor::Parameters {
+            clock: clock.clone(),
+            directory: client.clone(),
+            session: session.clone(),
+            tls,
+            links: links.clone(),
+            relay: None,
+            own_id: about.peer_id,
+            sealing_key,
+            listens: false,
+            advertise: vec![],
+            data_dir: data_dir.clone(),
+            download_dir: download_dir.clone(),
+            share_dirs: folders.folders.clone(),
+        });
         let parameters = download::Parameters {
             links: links.clone(),
             directory: client.clone(),
@@ -107,8 +124,10 @@ impl Peer {
                 links: links.clone(),
                 downloads: downloads.clone(),
                 own_id: about.peer_id,
+                mail: None,
                 accept_from: vec![],
             },
+            None,
             &lifecycle,
         );
         let (_, relay) = watch::channel(RelayState::Off { why: "no broker is set" });
@@ -122,6 +141,7 @@ impl Peer {
             offers,
             sent: Meter::default(),
             links,
+            doctor,
             events: Events::default(),
             about: Arc::new(about),
             relay,

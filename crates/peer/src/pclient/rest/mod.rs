@@ -5,6 +5,7 @@
 
 mod content;
 mod disposition;
+mod doctor;
 mod downloads;
 mod events;
 mod files;
@@ -44,6 +45,7 @@ use self::{guard::Guard, tickets::Tickets};
 use super::page;
 use crate::{
     directory_link::{DirectoryClient, Session, announce::Held},
+    doctor::Doctor,
     download::Downloads,
     events::Events,
     library::Library,
@@ -70,6 +72,7 @@ pub struct Pclient {
     /// Bytes sent to other peers.
     pub sent: Meter,
     pub links: Links,
+    pub doctor: Doctor,
     pub events: Events,
     pub about: Arc<About>,
     /// Whether the broker is connected.
@@ -92,6 +95,7 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
     let tickets = Tickets::default();
     let api = Router::new()
         .route("/v1/status", get(status::show))
+        .route("/v1/doctor", post(doctor::examine))
         .route("/v1/login", post(session::login))
         .route("/v1/logout", post(session::logout))
         .route("/v1/files", get(files::list).merge(post(files::share)))

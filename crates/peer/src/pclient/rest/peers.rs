@@ -24,8 +24,8 @@ pub(super) async fn holders(
     let located = pclient.directory.locate(id).await?;
     let with_path = |holder: wire::rest::directory::Holder| {
         let target = Target::from(&holder);
-        let path = pclient.links.path(&target, holder.online);
-        HolderWithPath { holder, path }
+        let (path, why) = pclient.links.way(&target, holder.online);
+        HolderWithPath { holder, path, why }
     };
     // All of them: there is no next page.
     Ok(Json(Page { items: located.holders.into_iter().map(with_path).collect(), next_cursor: None }))
@@ -65,7 +65,7 @@ pub(super) async fn files(
 impl Pclient {
     fn with_path(&self, peer: wire::rest::directory::PeerItem) -> PeerWithPath {
         let target = Target::from(&peer);
-        let path = self.links.path(&target, peer.online);
-        PeerWithPath { peer, path }
+        let (path, why) = self.links.way(&target, peer.online);
+        PeerWithPath { peer, path, why }
     }
 }

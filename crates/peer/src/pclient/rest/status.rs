@@ -53,9 +53,12 @@ impl Pclient {
 }
 
 fn relay_status(state: &RelayState) -> RelayStatus {
+    let away = |why: &str| RelayStatus { connected: false, server: None, why: Some(why.to_owned()) };
     match state {
-        RelayState::Off { why } => RelayStatus { connected: false, why: Some((*why).to_owned()) },
-        RelayState::Away { why } => RelayStatus { connected: false, why: Some(why.clone()) },
-        RelayState::On { blocked, .. } => RelayStatus { connected: true, why: blocked.clone() },
+        RelayState::Off { why } => away(why),
+        RelayState::Away { why } => away(why),
+        RelayState::On { blocked, server, .. } => {
+            RelayStatus { connected: true, server: Some(server.to_string()), why: blocked.clone() }
+        }
     }
 }

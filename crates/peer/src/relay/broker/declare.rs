@@ -69,6 +69,18 @@ pub(super) async fn own(link: &Link, queue: &Queue, taking: Taking) -> Result<Co
     within(ANSWER_LIMIT, "consuming", consuming).await.map_err(|trouble| explained(&queue.name, trouble))
 }
 
+/// Messages that lie in a queue. `None` where it is not there, or not ours to look at.
+pub(super) async fn depth(link: &Link, queue: &Queue) -> Result<Option<u32>, Trouble> {
+    let channel = link.channel().await?;
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    let looking = channel.queue_declare(name(queue), options, FieldTable::default());
+    match within(ANSWER_LIMIT, "looking at a queue", looking).await {
+        Ok(found) => Ok(Some(found.message_count())),
+        Err(Trouble::Refused { code: ACCESS_REFUSED | NOT_FOUND, .. }) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
+}
+
 impl Common {
     fn name(&self) -> &str {
         match self {

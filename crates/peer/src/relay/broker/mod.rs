@@ -62,7 +62,22 @@ pub enum RelayState {
     /// A broker is set and cannot be used now.
     Away { why: String },
     /// Connected, and this is where answers come in. Blocked, with the broker's reason: it takes no messages now.
-    On { answers: AnswerQueue, blocked: Option<String> },
+    On {
+        answers: AnswerQueue,
+        blocked: Option<String>,
+        /// Which broker: its address, without a login.
+        server: Arc<str>,
+    },
+}
+
+/// Messages that lie in durable queues; none of those that the broker does not let this peer look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Depths {
+    /// What waits for this peer: wants and offers.
+    pub wants: Option<u32>,
+    pub mailbox: Option<u32>,
+    /// What nobody took, of all peers.
+    pub dead: Option<u32>,
 }
 
 /// What the connections need of the peer.
@@ -146,6 +161,22 @@ impl Broker {
             metrics::counter!("trueque_relay_published_bytes_total").increment(bytes);
         }
         published
+    }
+
+    /// How much lies in the durable queues.
+    ///
+    /// # Errors
+    /// Where there is no connection, or it gives no answer.
+    pub async fn depths(&self) -> Result<Depths, String> {
+        let Some(publisher) = self.publisher.load_full() else { return Err(self.why_not()) };
+        let own = topology::Own::of(self.own_id, AnswerQueue::default());
+        let dead = topology::dead_letters();
+        let [wants, mailbox, dead] = [&own.wants, &own.mailbox, &dead].map(|queue| {
+            let publisher = &publisher;
+            async move { declare::depth(publisher.link(), queue).await.map_err(|trouble| trouble.to_string()) }
+        });
+        let (wants, mailbox, dead) = futures::try_join!(wants, mailbox, dead)?;
+        Ok(Depths { wants, mailbox, dead })
     }
 
     fn why_not(&self) -> String {

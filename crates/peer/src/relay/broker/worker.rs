@@ -114,13 +114,14 @@ impl Worker {
         metrics::counter!("trueque_relay_connections_total").increment(1);
         tracing::info!(relay.server = %place.server, relay.user = place.login.username, "the relay is connected");
         self.publisher.store(Some(session.publisher().clone()));
-        self.show(RelayState::On { answers: session.answers(), blocked: None });
+        let server: Arc<str> = place.server.to_string().into();
+        let on = |blocked| RelayState::On { answers: session.answers(), blocked, server: server.clone() };
+        self.show(on(None));
 
         let end = {
             let state = &self.state;
             let on_blocked = |blocked| {
-                let answers = session.answers();
-                state.send_replace(RelayState::On { answers, blocked });
+                state.send_replace(on(blocked));
             };
             tokio::select! {
                 biased;

@@ -11,6 +11,7 @@ use super::{
     super::{
         Stop,
         api::Api,
+        lists::ways,
         screen::{Screen, counted, duration, escaped, size},
     },
     Wanted, output,
@@ -111,13 +112,17 @@ fn show(bar: &ProgressBar, download: &Download) {
     bar.set_message(escaped(&download.name));
     bar.set_position(download.verified_bytes);
     bar.set_prefix(match download.state {
-        DownloadState::Waiting => "waiting for somebody who has it".to_owned(),
+        DownloadState::Waiting => match &download.note {
+            Some(note) => format!("waiting: {}", escaped(note)),
+            None => "waiting for somebody who has it".to_owned(),
+        },
         DownloadState::Queued => "queued".to_owned(),
         DownloadState::Finishing => "finishing".to_owned(),
         _ => {
             let left = download.eta_seconds.map(|left| format!(", {} left", duration(left)));
             let sources = counted(download.sources.len(), "source");
-            format!("{}/s from {sources}{}", size(download.rate_bps), left.unwrap_or_default())
+            let ways = ways(download);
+            format!("{}/s from {sources} ({ways}){}", size(download.rate_bps), left.unwrap_or_default())
         }
     });
 }
