@@ -32,7 +32,7 @@ use super::broker::{ResourceQuestion, TopicQuestion, UserQuestion, VhostQuestion
 
 const ABOUT: &str = "Who takes part in a network of Trueque, and who holds what. Peers use it; people use their peer's \
      own API.\n\nSizes are in bytes, durations in seconds, times in RFC 3339 UTC. Parameters and fields that a call does \
-     not take are refused. `HEAD` is answered wherever `GET` is. A path that is not here gets `not_found` (404), a \
+     not take are refused, and so is an integer with a fraction, even `1.0`. `HEAD` is answered wherever `GET` is. A path that is not here gets `not_found` (404), a \
      method that a path does not take `method_not_allowed` (405).";
 
 /// The document, as it is served.

@@ -253,6 +253,23 @@ impl Call {
         self.answer(StatusCode::OK, description, media_type, schema.into())
     }
 
+    /// Server-sent events, each with the name of its kind, and all that there is to say in JSON.
+    #[must_use]
+    pub fn events<T: ToSchema>(mut self, description: &'static str) -> Self {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let data = text()
+            .content_media_type(JSON)
+            .content_schema(Some(reference::<T>(&mut self.schemas)))
+            .description(Some("What happened."));
+        let event = ObjectBuilder::new()
+            .property("event", text().description(Some("The name of its kind.")))
+            .property("id", text().description(Some("Its number, for `Last-Event-ID`.")))
+            .property("data", data)
+            .required("event")
+            .required("data");
+        self.answer(StatusCode::OK, description, "text/event-stream", event.into())
+    }
+
     /// An answer with a body of any type and any bytes.
     #[must_use]
     pub fn bytes(mut self, status: StatusCode, description: &'static str) -> Self {
@@ -281,13 +298,6 @@ impl Call {
     #[must_use]
     pub fn refuses(mut self, code: ErrorCode, why: &'static str) -> Self {
         self.refusals.push((code, why));
-        self
-    }
-
-    /// A schema that the call's description speaks of.
-    #[must_use]
-    pub fn speaks_of<T: ToSchema>(mut self) -> Self {
-        reference::<T>(&mut self.schemas);
         self
     }
 

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use content::ContentId;
 use http::{HeaderName, StatusCode, header};
+use serde::Deserialize;
 use utoipa::{
     ToSchema,
     openapi::{
@@ -26,7 +27,6 @@ use wire::{
         openapi::{Api, Call},
     },
     rest::{
-        Audience,
         directory::{PageQuery, PeerFile, PeersQuery, SearchItem, SearchQuery},
         pclient::{
             BatchReply, BatchRequest, Download, DownloadRequest, DownloadsQuery, Event, FilePatch,
@@ -42,21 +42,27 @@ use super::NoQuery;
 const ABOUT: &str = "What a person, a page or a program asks of the peer on its own machine.\n\nA request has one \
      `Host`: a name of this machine, or one of `PCLIENT_ALLOWED_HOSTS`; a browser's comes from pclient's own origin \
      alone. Sizes are in bytes, durations in seconds, times in RFC 3339 UTC. Parameters and fields that a call does not \
-     take are refused. `HEAD` is answered wherever `GET` is. A path that is not here gets `not_found` (404), a method \
+     take are refused, and so is an integer with a fraction, even `1.0`. `HEAD` is answered wherever `GET` is. A path that is not here gets `not_found` (404), a method \
      that a path does not take `method_not_allowed` (405).";
 
 /// The document, as it is served.
 static DOCUMENT: LazyLock<Result<String, serde_json::Error>> = LazyLock::new(|| document().to_json());
 
 /// A file that is sent.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the form is read part by part, as it comes")]
 struct Upload {
     /// The bytes. The part's file name is the name that the file gets in the first shared folder, as in `FileName`.
     #[schema(value_type = String, content_media_type = "application/octet-stream")]
     file: Vec<u8>,
-    /// Who may find and fetch it: in JSON, or plainly as `network` or `ana,ben`.
-    audience: Option<Audience>,
+    /// Who may find and fetch it: plainly, as `network` or `ana,ben`, or as in JSON.
+    #[schema(
+        nullable = false,
+        max_length = 65536,
+        pattern = r#"^([a-z][a-z0-9._-]{2,31}(,[a-z][a-z0-9._-]{2,31})*|"network"|\[("[a-z][a-z0-9._-]{2,31}"(,"[a-z][a-z0-9._-]{2,31}")*)?\])$"#
+    )]
+    audience: Option<String>,
 }
 
 /// `GET /openapi.json`.
@@ -117,8 +123,7 @@ fn peer() -> [Call; 4] {
                  Without it the present status is told first.",
                 "^[0-9a-f]{1,8}-[0-9]{1,19}$",
             )
-            .speaks_of::<Event>()
-            .text("text/event-stream", "Events, without an end."),
+            .events::<Event>("Events, without an end."),
     ]
 }
 
