@@ -120,7 +120,7 @@ def build(network: Network) -> dict[str, str]:
     network.ask("POST", f"{asked}/v1/offers", TOKEN, json={"content_id": own["content_id"], "to": "holder"})
 
     # Somebody at the directory, who may be asked for anything but is no program; and an account to be disabled.
-    for name in ["caller", "closed"]:
+    for name in ["caller", "another", "closed"]:
         network.ask("POST", f"{directory}/v1/accounts", json={"username": name, "password": PASSWORD})
     caller, another = login("caller", network.folder), login("another", network.folder)
     session = network.ask("POST", f"{directory}/v1/sessions", json=caller)
@@ -131,7 +131,6 @@ def build(network: Network) -> dict[str, str]:
     dictionary("contents", [film["content_id"], own["content_id"]], network.folder)
     dictionary("peers", [status(*peer)["peer_id"] for peer in peers], network.folder)
     dictionary("accounts", ["closed"], network.folder)
-    dictionary("numbers", ["0000000000000001", "0000000000000002"], network.folder)
     return {
         "directory": directory, "pclient": asked,
         "TRUEQUE_SESSION": session["token"], "TRUEQUE_ADMIN": ADMIN, "TRUEQUE_TOKEN": TOKEN,
