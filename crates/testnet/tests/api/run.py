@@ -143,17 +143,18 @@ def dictionary(name: str, values: list[str], folder: Path):
     (folder / f"{name}.dict").write_text("".join(f'"{value}"\n' for value in values))
 
 
-def examine(name: str, url: str, known: dict[str, str], folder: Path) -> bool:
+def examine(name: str, url: str, known: dict[str, str], network: Network) -> bool:
     """One API, in two passes: everything but what ends or changes the session of all others, and then that."""
+    folder = network.folder
     settings, document = folder / f"{name}.toml", folder / f"{name}.json"
     settings.write_text((HERE / f"{name}.toml").read_text())
-    served = requests.get(f"{url}/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE)
-    document.write_bytes(served.content)
+    document.write_text(json.dumps(network.ask("GET", f"{url}/openapi.json", TOKEN)))
     command = [
         Path(sys.executable).parent / "schemathesis", "--no-color", "--config-file", settings, "run", document,
         "--url", url, "--seed", SEED, "--generation-database", "none",
     ]
-    env = os.environ | known | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
+    ours = {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", "NO_PROXY": "*"}
+    env = os.environ | known | ours
     last = {"directory": ["logout"], "pclient": ["login", "logout"]}[name]
     without = [word for call in last for word in ("--exclude-operation-id", call)]
     only = [word for call in last for word in ("--include-operation-id", call)]
@@ -168,7 +169,7 @@ def main() -> int:
         try:
             known = build(network)
             apis = {name: known.pop(name) for name in ["directory", "pclient"]}
-            passed = {name: examine(name, apis[name], known, Path(folder)) for name in names or apis}
+            passed = {name: examine(name, apis[name], known, network) for name in names or apis}
         finally:
             network.stop()
     for name, good in passed.items():
