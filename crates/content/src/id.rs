@@ -3,6 +3,10 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize, de};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 
 /// The plain BLAKE3 hash of a whole file: 32 bytes, written as 64 lower-case hex digits. `b3sum FILE` prints it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +98,21 @@ impl<'de> Deserialize<'de> for ContentId {
         deserializer.deserialize_str(Visitor)
     }
 }
+
+impl PartialSchema for ContentId {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The BLAKE3 hash of a file's bytes, in hex, as `b3sum` prints it."))
+            .min_length(Some(64))
+            .max_length(Some(64))
+            .pattern(Some("^[0-9a-f]{64}$"))
+            .examples(["c59c9cd55a807e3137dba841f0e9680244f73a615071bd5ce8810f8cd0cb1378"]);
+        text.into()
+    }
+}
+
+impl ToSchema for ContentId {}
 
 #[cfg(test)]
 mod tests {

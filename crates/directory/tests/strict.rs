@@ -27,10 +27,11 @@ async fn a_query_that_a_call_does_not_take_is_refused_on_every_route() {
     let (peer, film) = (ana.id.clone(), id("film"));
     let delta = json!({ "base_revision": 1, "revision": 2 });
     // Each call is a good one but for its query.
-    let calls: [(&str, &str, &str, Option<Value>); 25] = [
+    let calls: [(&str, &str, &str, Option<Value>); 26] = [
         ("GET", "/healthz", "", None),
         ("GET", "/readyz", "", None),
         ("GET", "/metrics", "", None),
+        ("GET", "/openapi.json", "", None),
         ("GET", "/v1/ca.pem", "", None),
         ("GET", "/v1/broker/key.pem", "", None),
         ("GET", "/v1/broker/jwks.json", "", None),

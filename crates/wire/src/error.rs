@@ -27,7 +27,7 @@ pub enum Retry {
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $status:ident, $grpc:ident, $retry:ident, $title:literal;)*) => {
         /// A stable machine word for what went wrong.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum ErrorCode { $($(#[$doc])* $variant,)* }
 

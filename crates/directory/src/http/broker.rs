@@ -14,6 +14,7 @@ use axum::{
 };
 use http::{header, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 use wire::{
     ErrorCode, PeerId,
     http::{NoQuery, Problem, Query, read_body},
@@ -85,34 +86,52 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Question<T> {
     }
 }
 
-#[derive(Deserialize)]
+/// Who logs in at the broker.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct UserQuestion {
+    /// A peer id, where it is one of ours.
     username: String,
+    /// The broker's token or the session's.
     #[serde(default)]
     password: String,
 }
 
-#[derive(Debug, Deserialize)]
+/// Who comes to which virtual host.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct VhostQuestion {
+    /// A peer id, where it is one of ours.
     username: String,
+    /// The virtual host.
     vhost: String,
 }
 
-#[derive(Debug, Deserialize)]
+/// Who wants to do what.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ResourceQuestion {
+    /// A peer id, where it is one of ours.
     username: String,
+    /// The virtual host.
     vhost: String,
+    /// `queue` or `exchange`.
     resource: String,
+    /// The name of the queue or exchange.
     name: String,
+    /// `configure`, `write` or `read`.
     permission: String,
 }
 
-#[derive(Debug, Deserialize)]
+/// Who wants to publish or bind with which key.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct TopicQuestion {
+    /// A peer id, where it is one of ours.
     username: String,
+    /// The virtual host.
     vhost: String,
+    /// The name of the exchange.
     name: String,
+    /// `write` to publish, `read` to bind.
     permission: String,
+    /// The key.
     routing_key: String,
 }
 

@@ -7,6 +7,7 @@ mod auth;
 mod broker;
 mod catalog;
 mod files;
+pub mod openapi;
 mod peers;
 mod problems;
 mod search;
@@ -44,6 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(service::healthz))
         .route("/readyz", get(service::readyz))
         .route("/metrics", get(service::metrics))
+        .route("/openapi.json", get(openapi::serve))
         .route("/v1/ca.pem", get(service::ca))
         .route("/v1/accounts", post(accounts::register))
         .route("/v1/accounts/{username}/disable", post(accounts::disable))

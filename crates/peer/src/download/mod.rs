@@ -287,8 +287,11 @@ impl Downloads {
             return Ok(reader);
         }
         let known = self.alive(&id);
-        let looks =
-            |entry: &Arc<Entry>| entry.is_running() && matches!(&*entry.stage().borrow(), Stage::Preparing);
+        // One that rests may have pieces to read, or nothing at all.
+        let looks = |entry: &Arc<Entry>| {
+            let is_open = matches!(&*entry.stage().borrow(), Stage::Open(_));
+            !is_open && (entry.is_running() || entry.view().verified_bytes == 0)
+        };
         if known.as_ref().is_none_or(looks) {
             // A job would wait for a holder for ever, and a reader does not.
             let located = self.engine.directory.locate(id).await?;

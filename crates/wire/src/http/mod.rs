@@ -1,10 +1,12 @@
 //! The manners of both REST APIs: how a request is read, and how a refusal is worded.
 //!
 //! [`Problem`] is the one error document (RFC 9457); [`JsonBody`], [`Query`] and [`Path`] read requests strictly and
-//! answer with it; [`page`] cuts lists into pages; [`layers`] is the stack of middleware that both routers wear.
+//! answer with it; [`page`] cuts lists into pages; [`layers`] is the stack of middleware that both routers wear; [`openapi`] puts
+//! their documents together.
 
 mod extract;
 pub mod layers;
+pub mod openapi;
 mod pace;
 pub mod page;
 mod problem;

@@ -19,18 +19,27 @@ pub struct Problem {
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The body of an error answer, as clients read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a request was refused (RFC 9457). There may be further members, such as the `revision` of a conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemDocument {
+    /// Always `about:blank`: `code` says it.
     #[serde(rename = "type")]
     pub kind: String,
+    /// What `code` means, for people.
     pub title: String,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
+    /// What was wrong with this very request, for people.
     pub detail: String,
     pub code: ErrorCode,
+    /// The id of the request in the log.
     #[serde(default)]
+    #[schema(required)]
     pub request_id: String,
     #[serde(flatten)]
+    #[schema(ignore)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
 

@@ -5,16 +5,20 @@
 
 pub mod directory;
 pub mod pclient;
+pub mod schema;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::Username;
 
 /// One page of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
+    /// The items of this page.
     pub items: Vec<T>,
     /// Give this as `cursor` for the next page; null on the last.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 

@@ -4,19 +4,25 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use content::{ContentId, PIECE_SIZE, PieceSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Audience, directory};
+use super::{
+    Audience, directory,
+    schema::{FileName, Number},
+};
 use crate::{ErrorCode, PeerId, Username};
 
 /// The most items of a [`BatchRequest`].
 pub const MAX_BATCH: usize = 1_000;
 
-/// `GET /v1/status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How the peer stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     pub peer_id: PeerId,
     /// Null while logged out.
+    #[schema(required)]
     pub username: Option<Username>,
+    /// The program's version.
     pub version: String,
     pub directory: DirectoryStatus,
     pub pserver: PserverStatus,
@@ -25,53 +31,70 @@ pub struct Status {
     pub transfers: TransferStatus,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The directory, and how this peer stands with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DirectoryStatus {
+    /// The one that answered last.
     pub url: String,
     /// Whether the lease is held now.
     pub connected: bool,
     /// Why not, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The door for other peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PserverStatus {
-    /// Null where `PSERVER_LISTEN=off`.
+    /// The address that it listens on; null where `PSERVER_LISTEN=off`.
+    #[schema(required)]
     pub listen: Option<String>,
+    /// Where others are told to reach it.
     pub advertise: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The way to peers that cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RelayStatus {
+    /// Whether the broker is connected.
     pub connected: bool,
     /// The broker, where it is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub server: Option<String>,
     /// Why it is not connected, or what slows it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub why: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What this peer shares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SharedStatus {
+    /// Entries: one for each name.
     pub files: u64,
+    /// The bytes of all of them.
     pub bytes: u64,
     /// Files found in the shared folders and not hashed yet.
     pub hashing_files: u64,
+    /// The bytes of those.
     pub hashing_bytes: u64,
     /// Whether the directory has been told of everything shared.
     pub announced: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What comes in and goes out now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TransferStatus {
+    /// Bytes per second that come in.
     pub down_bps: u64,
+    /// Bytes per second that go out.
     pub up_bps: u64,
 }
 
-/// `POST /v1/doctor`: what works, what does not, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What works, what does not, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Examination {
     /// The version of the peer that was examined.
     pub version: String,
@@ -80,7 +103,8 @@ pub struct Examination {
     pub checks: Vec<Check>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
     /// What was looked at: `directory`, `clock`, `relay`. Several checks may have one name.
     pub name: String,
@@ -88,115 +112,139 @@ pub struct Check {
     /// In words, with figures.
     pub found: String,
     /// What to do about it; null where there is nothing to do.
+    #[schema(required)]
     pub advice: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What came of it. `ok`: it works, or is off because somebody wants it to be. `warning`: it works, and not as well as
+/// it should, or not for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckResult {
-    /// It works, or is off because somebody wants it to be.
     Ok,
-    /// It works, and not as well as it should, or not for long.
     Warning,
     Failed,
 }
 
-/// `POST /v1/login`. `Debug` shows no password.
-#[derive(Clone, Serialize, Deserialize)]
+/// Who logs in.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     pub username: Username,
+    /// At least 8 characters, at most 1,024 bytes.
+    #[schema(min_length = 8, max_length = 1024)]
     pub password: String,
 }
 
 /// One of this peer's own shared files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SharedFile {
     pub content_id: ContentId,
+    /// What others see it under: its path in the shared folder.
     pub name: String,
+    /// Bytes.
     pub size: u64,
+    /// What kind of file its name says it is; null where it does not say.
+    #[schema(required)]
     pub media_type: Option<String>,
     /// Where it lies on this machine.
     pub path: String,
+    /// Who may find and fetch it.
     pub audience: Audience,
+    /// Since when it is shared.
     pub shared_at: Timestamp,
 }
 
 /// The query of `GET /v1/files`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct FilesQuery {
     /// A part of the name, case ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub q: Option<String>,
+    /// The most items of the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 4096, pattern = "^[A-Za-z0-9_-]+$")]
     pub cursor: Option<String>,
 }
 
-/// `POST /v1/files` as JSON: a file or folder that lies inside a shared folder already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A file or folder that lies inside a shared folder already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShareRequest {
+    /// Where it lies: from the root of this machine, or in the first shared folder that has it.
+    #[schema(min_length = 1, pattern = r"^[^\x00]+$")]
     pub path: String,
+    /// Who may find and fetch it; as before where it is not said, and everybody where it is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub audience: Option<Audience>,
 }
 
-/// The answer for one file: 201.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A file that is shared now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShareReply {
     pub content_id: ContentId,
+    /// What others see it under.
     pub name: String,
+    /// Bytes.
     pub size: u64,
 }
 
-/// The answer for a folder: 202; its files follow as events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A folder whose files are hashed and shared one after the other; each is told of as an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShareFolderReply {
+    /// The folder.
     pub path: String,
     /// Files found in it.
     pub files: u64,
 }
 
-/// `PATCH /v1/files/{content_id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is to change in a shared file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilePatch {
+    /// Who may find and fetch it from now on.
     pub audience: Audience,
 }
 
 /// A holder and the way to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HolderWithPath {
     #[serde(flatten)]
     pub holder: directory::Holder,
+    /// The way to it.
     pub path: PeerPath,
     /// Why it is no better one, where that is known: what was tried, and what came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub why: Option<String>,
 }
 
 /// A peer and the way to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PeerWithPath {
     #[serde(flatten)]
     pub peer: directory::PeerItem,
+    /// The way to it.
     pub path: PeerPath,
     /// Why it is no better one, where that is known: what was tried, and what came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub why: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The way to a peer. `direct`: gRPC to an address of it. `reversed`: gRPC over a connection that it opened to us.
+/// `relayed`: messages over the broker. `offline`: there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PeerPath {
-    /// gRPC to an address of the peer.
     Direct,
-    /// gRPC over a connection that the peer opened to us.
     Reversed,
-    /// Messages over the broker.
     Relayed,
     Offline,
 }
@@ -213,95 +261,115 @@ impl PeerPath {
     }
 }
 
-/// `POST /v1/downloads`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A download that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DownloadRequest {
     pub content_id: ContentId,
     /// The name to store it under; without it, the one that its holders give it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<FileName>)]
     pub name: Option<String>,
 }
 
-/// `POST /v1/downloads/batch`: many at once, as for a folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Many downloads at once, as for a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchRequest {
     /// 1 to 1,000.
+    #[schema(min_items = 1, max_items = 1000)]
     pub downloads: Vec<DownloadRequest>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The downloads that were asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BatchReply {
     /// One for each requested, in order.
     pub items: Vec<Download>,
 }
 
-/// `GET /v1/downloads/{id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A file that is fetched, or was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Download {
+    #[schema(value_type = Number)]
     pub id: String,
     pub content_id: ContentId,
+    /// What it is stored under.
     pub name: String,
-    /// Null until a holder or the directory has told it.
+    /// Bytes; null until a holder or the directory has told it.
+    #[schema(required)]
     pub size: Option<u64>,
+    /// Bytes that are here and right.
     pub verified_bytes: u64,
     pub state: DownloadState,
+    /// Bytes per second that come in.
     pub rate_bps: u64,
+    /// Seconds that the rest takes at this rate; null where that cannot be said.
+    #[schema(required)]
     pub eta_seconds: Option<u64>,
+    /// Who sends it, or has sent some of it.
     pub sources: Vec<Source>,
+    /// Why it failed; null where it has not.
+    #[schema(required)]
     pub error: Option<DownloadError>,
     /// What there is to say while it waits, such as who was asked through the relay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub note: Option<String>,
-    /// Where the finished file lies on this machine.
+    /// Where the finished file lies on this machine; null before.
+    #[schema(required)]
     pub path: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Somebody who sends a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     pub peer_id: PeerId,
     pub username: Username,
     pub path: PeerPath,
     /// Why it is no better one, where that is known: what was tried, and what came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub why: Option<String>,
     /// Verified bytes that came from it.
     pub bytes: u64,
+    /// Bytes per second that come from it.
     pub rate_bps: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a download failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DownloadError {
     pub code: ErrorCode,
+    /// The same, for people.
     pub detail: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// `queued`: it has not begun, others go first. `waiting`: no holder can be reached now. `running`. `paused`.
+/// `finishing`: all pieces are here, and the file is put in its place. `done`. `failed`: see `error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DownloadState {
-    /// It has not begun: others go first.
     Queued,
-    /// No holder can be reached now.
     Waiting,
     Running,
     Paused,
-    /// All pieces are here; the file is put in its place.
     Finishing,
     Done,
-    /// See `error`.
     Failed,
 }
 
-/// `GET /v1/downloads/{id}/pieces`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Which pieces of a file are here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pieces {
     /// Bytes in each piece but the last.
     pub piece_size: u64,
-    /// 0 until the size is known.
+    /// Pieces of the file; 0 until the size is known.
     pub count: u32,
+    /// Pieces that are here.
     pub held: u32,
     /// A bit for each piece, in base64: piece 0 is the lowest bit of the first byte.
+    #[schema(content_encoding = "base64")]
     pub bitmap: String,
 }
 
@@ -317,142 +385,174 @@ impl From<&PieceSet> for Pieces {
 }
 
 /// The query of `GET /v1/downloads`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct DownloadsQuery {
+    /// Only downloads in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub state: Option<DownloadState>,
+    /// The most items of the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 4096, pattern = "^[A-Za-z0-9_-]+$")]
     pub cursor: Option<String>,
 }
 
-/// `POST /v1/tickets`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a ticket is wanted for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketRequest {
     pub content_id: ContentId,
 }
 
-/// What stands in the place of the token in the address of that one content: `/v1/content/{content_id}?ticket=…`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What stands in the place of the token in the address of one content: `/v1/content/{content_id}?ticket=…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ticket {
+    /// The ticket.
     pub ticket: String,
-    /// Seconds.
+    /// Seconds for which it is good.
     pub expires_in: u64,
 }
 
-/// `POST /v1/offers`: to send a file to somebody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A file that is to be sent to somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OfferRequest {
     /// A file that this peer shares, at least with them.
     pub content_id: ContentId,
+    /// Who is to have it.
     pub to: Username,
 }
 
-/// `GET /v1/offers/{id}`: a file that somebody sends, ours to them or theirs to us.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A file that somebody sends: ours to them, or theirs to us.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Offer {
+    #[schema(value_type = Number)]
     pub id: String,
     pub direction: OfferDirection,
+    /// Who sends it.
     pub from: OfferParty,
+    /// Who is to have it.
     pub to: OfferParty,
     pub content_id: ContentId,
+    /// What its sender calls it.
     pub name: String,
+    /// Bytes.
     pub size: u64,
     pub state: OfferState,
+    /// Since when it is offered.
     pub offered_at: Timestamp,
-    /// The download that began when it was accepted.
+    /// The download that began when it was accepted; null where none did.
+    #[schema(value_type = Option<Number>, required)]
     pub download_id: Option<String>,
     /// Why it waits, or what ended it otherwise than by the user's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub why: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One side of an offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OfferParty {
     /// Null as long as no machine of theirs has been told.
+    #[schema(required)]
     pub peer_id: Option<PeerId>,
     pub username: Username,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// `received`: others offer it to us. `sent`: we offer it to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OfferDirection {
-    /// Others offer it to us.
     Received,
-    /// We offer it to others.
     Sent,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// `waiting`: sent, and no machine of theirs could be told yet. `offered`: received, and nobody has said anything to it
+/// yet. `delivered`: sent, and they see it. `accepted`. `declined`. `expired`: seven days went by, or it is no longer to
+/// be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OfferState {
-    /// Sent: no machine of theirs could be told yet.
     Waiting,
-    /// Received: nobody has said anything to it yet.
     Offered,
-    /// Sent: they see it.
     Delivered,
     Accepted,
     Declined,
-    /// Seven days went by, or it is no longer to be had.
     Expired,
 }
 
 /// The query of `GET /v1/offers`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct OffersQuery {
     /// Received ones where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub direction: Option<OfferDirection>,
+    /// Only offers in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
     pub state: Option<OfferState>,
+    /// The most items of the page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200, default = 50)]
     pub limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 4096, pattern = "^[A-Za-z0-9_-]+$")]
     pub cursor: Option<String>,
 }
 
 /// The data of an SSE event; its `event:` is the variant's name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A download changed.
     Download(Box<Download>),
     /// A download was cancelled and is gone.
     DownloadRemoved {
+        #[schema(value_type = Number)]
         id: String,
     },
+    /// Something happened to a shared file.
     File(FileEvent),
     /// An offer came, went out, or changed.
     Offer(Box<Offer>),
-    Peer {
-        peer_id: PeerId,
-        path: PeerPath,
-    },
+    /// The way to a peer changed.
+    Peer { peer_id: PeerId, path: PeerPath },
+    /// How the peer stands, as far as it changed.
     Status(Box<Status>),
 }
 
 /// Something happened to a shared file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FileEvent {
+    /// It was found, and is read.
     Hashing {
+        /// Where it lies on this machine.
         path: String,
+        /// Bytes.
         size: u64,
     },
+    /// It is shared now.
     Shared(SharedFile),
+    /// It is no longer shared.
     Unshared {
         content_id: ContentId,
+        /// What others saw it under.
         name: String,
     },
     /// It lies in a shared folder and cannot be shared.
     Refused {
+        /// Where it lies on this machine.
         path: String,
+        /// Why.
         detail: String,
     },
 }

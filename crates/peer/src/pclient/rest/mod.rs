@@ -6,6 +6,8 @@
 mod content;
 mod disposition;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod downloads;
 mod events;
 mod files;
@@ -14,6 +16,7 @@ mod health;
 #[cfg(test)]
 pub(crate) mod kit;
 mod offers;
+pub mod openapi;
 mod peers;
 mod range;
 mod search;
@@ -124,6 +127,7 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(openapi::serve))
         .with_state(pclient)
         .merge(page::routes())
         .layer(middleware::from_fn_with_state((Arc::new(guard), tickets), guard::check));

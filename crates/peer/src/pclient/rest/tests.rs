@@ -267,6 +267,8 @@ async fn downloads() {
     let paused = peer.ask(Method::POST, &format!("{uri}/pause"), &[], Body::empty()).await;
     assert_eq!((paused.status, &paused.json()["state"]), (StatusCode::OK, &json!("paused")));
     assert_eq!(peer.get("/v1/downloads?state=paused").await.json()["items"].as_array().unwrap().len(), 1);
+    let unread = peer.get(&format!("/v1/content/{id}")).await;
+    assert_eq!(unread.code(), (404, "not_found".to_owned()), "a rest without a byte waits for no holder");
     assert_eq!(peer.get("/v1/downloads?state=done").await.json()["items"], json!([]));
     let resumed = peer.ask(Method::POST, &format!("{uri}/resume"), &[], Body::empty()).await;
     assert_eq!(resumed.status, StatusCode::OK);
