@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -134,6 +134,14 @@ fn the_example_of_settings_is_complete_and_true() {
     }
     assert!(settings.len() > 20, "the settings are no longer found: {settings:?}");
     assert_tidy(&example(&settings, &text(".env.example")));
+}
+
+#[test]
+fn every_metric_is_explained_and_exists() {
+    let kept = source_paths().iter().flat_map(|path| metrics(&text(path))).collect();
+    let explained = explained_metrics(&text("docs/operations.md"));
+    assert!(explained.len() > 30, "the metrics are no longer found");
+    assert_tidy(&unequal(&kept, &explained));
 }
 
 #[test]
@@ -318,6 +326,33 @@ fn code(text: &str) -> String {
     uncommented.collect::<Vec<_>>().join("\n")
 }
 
+/// The metrics that a source keeps: the first arguments of the macros.
+fn metrics(source: &str) -> BTreeSet<String> {
+    let macros = ["counter!(", "gauge!(", "histogram!("];
+    let arguments = macros.iter().flat_map(|name| source.split(name).skip(1));
+    let names = arguments.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+    names.map(str::to_owned).collect()
+}
+
+/// Those that a document explains: in backticks, with or without labels.
+fn explained_metrics(document: &str) -> BTreeSet<String> {
+    let quoted = document.split('`').skip(1).step_by(2).map(|word| word.split('{').next().unwrap_or(word));
+    let ours = |word: &&str| {
+        ["trueque_", "directory_"].iter().any(|program| word.starts_with(program))
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    quoted.filter(ours).map(str::to_owned).collect()
+}
+
+fn unequal(kept: &BTreeSet<String>, explained: &BTreeSet<String>) -> Vec<String> {
+    let nowhere =
+        kept.difference(explained).map(|name| format!("docs/operations.md does not explain {name}"));
+    let gone = explained
+        .difference(kept)
+        .map(|name| format!("docs/operations.md explains {name}, which is not kept"));
+    nowhere.chain(gone).collect()
+}
+
 /// Whether `word` stands somewhere in `text` on its own.
 fn names(text: &str, word: &str) -> bool {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -444,6 +479,18 @@ fn example_can_fail() {
         "two are not explained"
     );
     assert_eq!(complaints("# All.\nPEER_WHERE=here\nLOG_WHO=\nPEER_SECRET=\nPEER_OLD=\n"), 1, "one too many");
+}
+
+#[test]
+fn unequal_can_fail() {
+    let kept =
+        metrics("metrics::counter!(\"trueque_a_total\", \"reason\" => why); gauge!(\n    \"trueque_b\")");
+    assert_eq!(kept, ["trueque_a_total", "trueque_b"].map(str::to_owned).into());
+    let explained =
+        explained_metrics("`trueque_b`, `trueque_c{path=\"direct\"}`, `directory --help` and `PEER_X`");
+    assert_eq!(explained, ["trueque_b", "trueque_c"].map(str::to_owned).into());
+    assert_eq!(unequal(&kept, &explained).len(), 2);
+    assert!(unequal(&kept, &kept).is_empty());
 }
 
 #[test]

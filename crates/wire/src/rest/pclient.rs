@@ -100,6 +100,7 @@ pub struct Examination {
     pub version: String,
     /// Whether nothing has failed.
     pub healthy: bool,
+    /// In the order in which they were made.
     pub checks: Vec<Check>,
 }
 

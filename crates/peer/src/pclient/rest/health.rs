@@ -26,14 +26,11 @@ pub(super) async fn metrics(State(pclient): State<Pclient>, _: NoQuery) -> Text 
     let (files, bytes) = pclient.library.totals();
     let (down, up) = pclient.rates();
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-    for (name, value) in [
-        ("trueque_shared_files", files),
-        ("trueque_shared_bytes", bytes),
-        ("trueque_download_bytes_per_second", down),
-        ("trueque_upload_bytes_per_second", up),
-    ] {
-        metrics::gauge!(name).set(value as f64);
-    }
+    let value = |count: u64| count as f64;
+    metrics::gauge!("trueque_shared_files").set(value(files));
+    metrics::gauge!("trueque_shared_bytes").set(value(bytes));
+    metrics::gauge!("trueque_download_bytes_per_second").set(value(down));
+    metrics::gauge!("trueque_upload_bytes_per_second").set(value(up));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], daemon::metrics::render())
 }
