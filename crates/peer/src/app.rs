@@ -17,6 +17,7 @@ use url::Url;
 use wire::rest::pclient::Event;
 
 use crate::{
+    audit::Audit,
     config::{PserverListen, Settings, is_loopback},
     data_dir::DataDir,
     directory_link::{
@@ -146,12 +147,14 @@ impl App {
         let links = Links::new(tls.clone(), Some(relay.clone()), reversals.clone(), lifecycle);
         let parts = Parts::default();
         let nudged = shares.clone();
+        let audit = Audit::start(store.clone(), clock.clone(), settings.audit_keep, lifecycle);
         let service = Service::new(service::Parameters {
             library: library.clone(),
             parts: parts.clone(),
             max_uploads: settings.max_uploads as usize,
             upload_limit: Throttle::new(settings.upload_limit.0),
             on_changed: Arc::new(move |path| nudged.nudge(path)),
+            audit: audit.clone(),
         });
         let downloads = Downloads::restore(
             download::Parameters {
@@ -212,6 +215,7 @@ impl App {
             shares,
             downloads,
             offers,
+            audit,
             sent: service.sent().clone(),
             links,
             doctor,

@@ -12,6 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{
@@ -101,6 +102,11 @@ pub struct Settings {
     /// Accept what these users offer without asking, comma separated; `*` = everybody.
     #[arg(long, env = "PEER_ACCEPT_OFFERS_FROM", value_name = "USER", value_delimiter = ',')]
     pub accept_offers_from: Vec<Offerer>,
+
+    /// How long it is kept who fetched what from this peer, such as 720h or 90d; 0s = it is not written down.
+    #[arg(long, env = "PEER_AUDIT_KEEP", value_name = "DURATION", default_value = "90d")]
+    #[arg(value_parser = daemon::settings::duration)]
+    pub audit_keep: Duration,
 
     /// RabbitMQ's address; `off` = never; without it, the one that the directory names.
     #[arg(skip)]

@@ -14,6 +14,7 @@
 //! Doors (`pclient`, `pserver`) translate and call; they decide nothing about the business.
 
 pub mod app;
+pub mod audit;
 pub mod config;
 mod connection;
 pub mod data_dir;

@@ -19,7 +19,7 @@ use rustls::{
     version::TLS13,
 };
 use tokio_util::sync::CancellationToken;
-use wire::{PeerId, Username};
+use wire::{PeerId, Username, rest::pclient::FetchPath};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::{Failure, identity::Identity};
@@ -45,11 +45,12 @@ impl Purpose {
     }
 }
 
-/// Who is at the other end of a connection, by its verified certificate.
+/// Who is at the other end of a connection, by its verified certificate, and how they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub peer_id: PeerId,
     pub username: Username,
+    pub path: FetchPath,
 }
 
 /// The TLS of this peer, as it stands now. Clones are the same.
@@ -217,7 +218,7 @@ fn caller_of(certificate: &CertificateDer<'_>) -> Option<Caller> {
     let username: Username = dns.find_map(|name| name.strip_suffix(USER_DOMAIN))?.parse().ok()?;
     // The authority binds name and key; that they still belong together costs one hash, so it is looked at.
     let key_matches = crate::identity::peer_id_of(parsed.public_key().raw) == peer_id;
-    key_matches.then_some(Caller { peer_id, username })
+    key_matches.then_some(Caller { peer_id, username, path: FetchPath::Direct })
 }
 
 /// AES-128-GCM first: the cheapest cipher where the processor has instructions for it, and as strong as the keys here.

@@ -13,7 +13,10 @@ use wire::{
     rest::{
         Page,
         directory::{PeerFile, SearchItem},
-        pclient::{BatchReply, Download, DownloadState, HolderWithPath, PeerWithPath, ShareReply, Status},
+        pclient::{
+            AuditEntry, BatchReply, Download, DownloadState, FetchPath, HolderWithPath, PeerWithPath,
+            ShareReply, Status,
+        },
     },
 };
 
@@ -189,6 +192,17 @@ impl Api {
                 next => cursor = next,
             }
         }
+    }
+
+    /// Waits until the peer has written down that somebody fetched all of a content, over this path.
+    pub async fn audited(&self, id: ContentId, user: &str, path: FetchPath, bytes: u64) {
+        until("what went out is written down", async || {
+            let query = format!("/v1/audit?content_id={id}&username={user}");
+            let entries = self.get(&query).await.read::<Page<AuditEntry>>().items;
+            let sent = entries.iter().filter(|entry| entry.path == path).map(|entry| entry.bytes);
+            (sent.sum::<u64>() >= bytes).then_some(())
+        })
+        .await;
     }
 
     /// Asks for a content.

@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 use wire::{
     ErrorCode, PeerId,
     proto::{self, question::Ask},
+    rest::pclient::FetchPath,
 };
 use zeroize::Zeroizing;
 
@@ -279,7 +280,8 @@ impl Holder {
         if self.clock.now().as_second() - promise.asked_at > KEPT.as_secs().cast_signed() {
             return Ok(Kept::Whole);
         }
-        let caller = Caller { peer_id: promise.asker, username: promise.username.clone() };
+        let (peer_id, username) = (promise.asker, promise.username.clone());
+        let caller = Caller { peer_id, username, path: FetchPath::Mailed };
         let id = promise.content_id;
         let described = match self.service.describe(&caller, id, 0) {
             Ok(described) => described,

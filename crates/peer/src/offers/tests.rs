@@ -5,7 +5,10 @@ use axum::body::Body;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use wire::rest::{directory::PeerItem, pclient::DownloadState};
+use wire::rest::{
+    directory::PeerItem,
+    pclient::{DownloadState, FetchPath},
+};
 
 use super::*;
 use crate::pclient::rest::kit::{Answer, PATIENCE, Peer, field, file, form};
@@ -34,7 +37,7 @@ fn user(name: &str) -> Username {
 
 /// Who calls as this user, from the machine of this number.
 fn caller(name: &str, machine: u8) -> Caller {
-    Caller { peer_id: PeerId::from_bytes([machine; 16]), username: user(name) }
+    Caller { peer_id: PeerId::from_bytes([machine; 16]), username: user(name), path: FetchPath::Direct }
 }
 
 /// The offer of this number: of a file whose bytes are its name.

@@ -42,6 +42,8 @@ use linger::Linger;
 pub use relay::{OnDialMe, RelayDoor};
 pub use reverse::DialBacks;
 
+use wire::rest::pclient::FetchPath;
+
 use crate::{
     connection::{self, Connection},
     link::{GrpcLink, Reversals, h2, reverse::Token},
@@ -127,7 +129,10 @@ impl Pserver {
     /// Answers questions on a connection until it ends.
     async fn serve(&self, connection: Connection, place: OwnedSemaphorePermit) -> anyhow::Result<()> {
         let _place = place;
-        let Connection { stream, other: caller, ended, .. } = connection;
+        let Connection { stream, other: mut caller, ended, purpose, .. } = connection;
+        if purpose == Purpose::Reversal {
+            caller.path = FetchPath::Reversed;
+        }
         let router =
             self.router.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(caller.clone());

@@ -17,6 +17,7 @@ use wire::{ErrorCode, PeerId, proto, rest::Audience};
 use super::*;
 use crate::{
     Failure,
+    audit::Audit,
     connection::MAX_ENDPOINTS,
     directory_link::DirectoryClient,
     download::Parts,
@@ -50,15 +51,17 @@ impl Peer {
         let identity = Arc::new(Identity::open(dir.path()).unwrap());
         let tls = NetworkTls::new(identity.clone());
         let store = Store::open(&dir.path().join("peer.db")).unwrap();
-        let library = Library::open(store, Clock::system()).await.unwrap();
+        let library = Library::open(store.clone(), Clock::system()).await.unwrap();
+        let lifecycle = Lifecycle::new();
+        let audit = Audit::start(store, Clock::system(), Duration::from_secs(3600), &lifecycle);
         let service = Service::new(service::Parameters {
             library: library.clone(),
             parts: Parts::default(),
             max_uploads: 8,
             upload_limit: Throttle::new(0),
             on_changed: Arc::new(|_| {}),
+            audit,
         });
-        let lifecycle = Lifecycle::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let door = listener.local_addr().unwrap();
         let reversals = Reversals::new(vec![door.to_string()]);

@@ -14,7 +14,10 @@ use std::{
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use wire::{ErrorCode, PeerId, rest::directory::PeerItem};
+use wire::{
+    ErrorCode, PeerId,
+    rest::{directory::PeerItem, pclient::FetchPath},
+};
 
 use super::{
     refused::Refused,
@@ -125,7 +128,7 @@ impl PeerBook {
         entry.asked = Some(Instant::now());
         let heard = match found {
             Ok(item) => PeerKey::from_hex(&item.sealing_key).map_err(|_| Refused::UnknownSender).map(|key| {
-                let caller = Caller { peer_id: peer, username: item.username };
+                let caller = Caller { peer_id: peer, username: item.username, path: FetchPath::Relayed };
                 entry.known = Some((Arc::new(Known { caller, key }), Instant::now()));
             }),
             Err(failure) if failure.code == ErrorCode::NotFound => {

@@ -26,6 +26,7 @@ pub use receivers::{Receivers, Watching};
 
 use crate::{
     Failure,
+    audit::Audit,
     download::{Part, Parts},
     library::{Library, SharedEntry},
     meter::Meter,
@@ -51,6 +52,7 @@ pub struct Parameters {
     pub max_uploads: usize,
     pub upload_limit: Throttle,
     pub on_changed: OnChanged,
+    pub audit: Audit,
 }
 
 /// Answers other peers. Clones are the same service.
@@ -71,6 +73,7 @@ struct Inner {
     meter: Meter,
     receivers: Receivers,
     on_changed: OnChanged,
+    audit: Audit,
     offers: OnceLock<Offers>,
 }
 
@@ -82,7 +85,7 @@ enum Held {
 
 impl Service {
     pub fn new(parameters: Parameters) -> Self {
-        let Parameters { library, parts, max_uploads, upload_limit, on_changed } = parameters;
+        let Parameters { library, parts, max_uploads, upload_limit, on_changed, audit } = parameters;
         let inner = Inner {
             library,
             parts,
@@ -94,6 +97,7 @@ impl Service {
             meter: Meter::default(),
             receivers: Receivers::default(),
             on_changed,
+            audit,
             offers: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -188,6 +192,11 @@ impl Service {
             return Err(Failure::new(ErrorCode::Unprocessable, "not all of these pieces are here yet"));
         }
         let place = self.upload_place()?;
+        let name = match &held {
+            Held::Whole(entry) => Some(entry.name.as_str()),
+            Held::Part(_) => None,
+        };
+        let page = self.inner.audit.page(caller, id, name);
         let open = match held {
             Held::Whole(entry) => reading::Open::whole(&entry, self.inner.on_changed.clone())?,
             Held::Part(part) => reading::Open::part(&part),
@@ -199,6 +208,7 @@ impl Service {
             inner.blocks.clone(),
             inner.throttle.clone(),
             inner.meter.clone(),
+            page,
             place,
         ))
     }
@@ -219,6 +229,7 @@ impl Service {
         }
         let bytes = reading::Open::whole(&entry, self.inner.on_changed.clone())?.read_all(entry.size)?;
         self.inner.meter.add(entry.size);
+        self.inner.audit.page(caller, id, Some(entry.name.as_str())).add(entry.size);
         Ok(SmallFile { bytes, restricted: entry.audience != Audience::Network })
     }
 

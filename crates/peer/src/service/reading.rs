@@ -20,6 +20,7 @@ use wire::ErrorCode;
 use super::{Blocks, OnChanged, blocks::BLOCK};
 use crate::{
     Failure,
+    audit::Page,
     download::Part,
     library::{FileStamp, SharedEntry},
     meter::Meter,
@@ -103,6 +104,7 @@ pub struct Reading {
     blocks: Blocks,
     throttle: Throttle,
     meter: Meter,
+    page: Page,
     _place: OwnedSemaphorePermit,
 }
 
@@ -113,11 +115,12 @@ impl Reading {
         blocks: Blocks,
         throttle: Throttle,
         meter: Meter,
+        page: Page,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let start = range.start;
         let mut reading =
-            Self { open, start, left: range, ahead: None, blocks, throttle, meter, _place: place };
+            Self { open, start, left: range, ahead: None, blocks, throttle, meter, page, _place: place };
         reading.read_ahead();
         reading
     }
@@ -139,6 +142,7 @@ impl Reading {
             self.read_ahead();
             self.throttle.take(bytes.len() as u64).await;
             self.meter.add(bytes.len() as u64);
+            self.page.add(bytes.len() as u64);
         }
         Some(block)
     }

@@ -9,6 +9,7 @@
 //! full is an answer of its own ([`ErrorCode::StorageFull`](wire::ErrorCode::StorageFull)); everything else that
 //! SQLite may say is logged here, once, and told as internal.
 
+pub(crate) mod audit;
 pub(crate) mod downloads;
 pub(crate) mod mail;
 pub(crate) mod offers;

@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     super::mail::MAIL,
     CARE,
     super::mail::LETTERS,
+    super::audit::AUDIT,
 ];
 
 /// Brings the tables up to date.

@@ -2,6 +2,7 @@
 //! once and its tests run side by side; each test has a network, a runtime and folders of its own.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what goes wrong should end the test, there")]
 
+mod audit;
 mod cli;
 mod content;
 mod crash;

@@ -7,7 +7,7 @@ use serde_json::json;
 use testnet::{Network, Peer, Rabbit, read, until};
 use wire::{
     PeerId,
-    rest::pclient::{DownloadState, PeerPath},
+    rest::pclient::{DownloadState, FetchPath, PeerPath},
 };
 
 use super::talk::relay_only;
@@ -66,6 +66,7 @@ async fn two_that_are_never_on_together() {
     })
     .await;
     assert_eq!(waiting(&broker, ben_id, "wants").await, 0);
+    ben.audited(id, "ana", FetchPath::Mailed, file.len() as u64).await;
     let ben = ben.end().await;
 
     let ana = Peer::again(ana).await;

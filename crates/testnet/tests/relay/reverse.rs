@@ -17,7 +17,7 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-use wire::rest::pclient::{Download, PeerPath};
+use wire::rest::pclient::{Download, FetchPath, PeerPath};
 
 use crate::big;
 
@@ -55,6 +55,7 @@ async fn a_peer_that_takes_no_calls_serves_over_connections_that_it_makes() {
     ana.found("one way", id, 1).await;
     only_from(&ana.fetch(id).await, "ben", PeerPath::Reversed);
     is_reversed(&ana, id, "ben").await;
+    ben.audited(id, "ana", FetchPath::Reversed, 48 << 20).await;
 
     // Whom ben dialled is whom ben answers: what is for ana alone is there too, and for nobody else.
     let file = big(301, 8);

@@ -3,7 +3,7 @@
 use content::ContentId;
 use peer::config::{AmqpSetting, PserverListen, Settings};
 use testnet::{Network, Rabbit, read, sample, until};
-use wire::rest::pclient::{Download, PeerPath};
+use wire::rest::pclient::{Download, FetchPath, PeerPath};
 
 use crate::{MIB, big};
 
@@ -56,6 +56,7 @@ async fn a_file_comes_over_the_relay_whole_and_verified() {
     assert!(received("relayed") >= file.len() as u64);
     assert_eq!((received("direct"), received("reversed")), (0, 0));
     assert!(read(ana.download_dir().join("over the relay.bin")) == file);
+    ben.audited(id, "ana", FetchPath::Relayed, file.len() as u64).await;
 
     // Every length that has something odd about it.
     for (seed, length) in [(401, 0), (402, 1), (403, MIB - 1), (404, MIB), (405, MIB + 1), (406, 9 * MIB + 7)]

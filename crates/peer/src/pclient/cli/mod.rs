@@ -5,6 +5,7 @@
 //! the peer cannot be reached.
 
 mod api;
+mod audit;
 mod doctor;
 mod get;
 mod lists;
@@ -67,6 +68,8 @@ pub enum Command {
     Downloads(DownloadsArgs),
     /// Who is on the network.
     Peers(PeersArgs),
+    /// Who fetched what from this peer.
+    Audit(AuditArgs),
     /// What works, what does not, and what to do.
     Doctor(Common),
 }
@@ -227,6 +230,27 @@ pub struct DownloadsArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only fetches of this content.
+    #[arg(long, value_name = "CONTENT_ID")]
+    pub content_id: Option<ContentId>,
+    /// Only fetches by this user.
+    #[arg(long, value_name = "USER")]
+    pub user: Option<Username>,
+    /// At most so many, the newest.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// All that is kept.
+    #[arg(long, conflicts_with = "limit")]
+    pub all: bool,
+    /// A line of JSON for each, for other programs.
+    #[arg(long, conflicts_with = "json")]
+    pub json_lines: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
 pub struct PeersArgs {
     /// Only those who are online.
     #[arg(long)]
@@ -302,6 +326,7 @@ async fn dispatch(command: Command, settings: &Settings, screen: &mut Screen) ->
         Command::Offers(args) => offers::offers(&api, args, screen).await,
         Command::Downloads(args) => lists::downloads(&api, args, screen).await,
         Command::Peers(args) => lists::peers(&api, args, screen).await,
+        Command::Audit(args) => audit::audit(&api, args, screen).await,
         Command::Doctor(_) => doctor::doctor(&api, screen).await,
     }
 }
@@ -324,6 +349,7 @@ impl Command {
             }) => &args.common,
             Self::Downloads(args) => &args.common,
             Self::Peers(args) => &args.common,
+            Self::Audit(args) => &args.common,
         }
     }
 }

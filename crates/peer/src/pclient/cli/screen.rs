@@ -43,6 +43,12 @@ impl Screen {
         self.line(text)
     }
 
+    /// A part of the answer as one line of JSON.
+    pub(super) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Stop> {
+        let text = serde_json::to_string(value).map_err(|error| Stop::failed(error.to_string()))?;
+        self.line(text)
+    }
+
     /// A remark that is no part of the answer.
     pub(super) fn remark(&mut self, text: &str) {
         let _closed = writeln!(self.err, "{}", escaped(text));

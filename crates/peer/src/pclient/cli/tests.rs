@@ -16,6 +16,7 @@ use wire::{
     rest::{
         Audience,
         directory::{PeerItem, SearchItem},
+        pclient::FetchPath,
     },
 };
 
@@ -321,7 +322,8 @@ async fn offers_are_listed_and_answered() {
     let running = Running::start().await;
     running.run(&["login", "ana"]).await;
     for (number, name) in [(1, "film.mp4"), (2, "trip/beach.jpg")] {
-        let caller = Caller { peer_id: PeerId::from_bytes([9; 16]), username: "ben".parse().unwrap() };
+        let (peer_id, username) = (PeerId::from_bytes([9; 16]), "ben".parse().unwrap());
+        let caller = Caller { peer_id, username, path: FetchPath::Direct };
         let offer = wire::proto::OfferRequest {
             offer_id: vec![number; 16].into(),
             content_id: ContentId::of(name.as_bytes()).as_bytes().to_vec().into(),

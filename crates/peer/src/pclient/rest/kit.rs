@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use super::{About, Pclient, guard::Guard, router};
 use crate::{
+    audit::Audit,
     directory_link::{DirectoryClient, Session, announce::Held, fake::FakeDirectory, session::SessionParts},
     doctor::{self, Doctor},
     download::{self, Downloads, Parts},
@@ -100,6 +101,7 @@ impl Peer {
             download_dir: download_dir.clone(),
             share_dirs: folders.folders.clone(),
         });
+        let (kept, noted) = (store.clone(), clock.clone());
         let parameters = download::Parameters {
             links: links.clone(),
             directory: client.clone(),
@@ -130,6 +132,7 @@ impl Peer {
             None,
             &lifecycle,
         );
+        let audit = Audit::start(kept, noted, Duration::from_secs(3600), &lifecycle);
         let (_, relay) = watch::channel(RelayState::Off { why: "no broker is set" });
         let pclient = Pclient {
             directory: client,
@@ -139,6 +142,7 @@ impl Peer {
             shares,
             downloads,
             offers,
+            audit,
             sent: Meter::default(),
             links,
             doctor,

@@ -3,6 +3,7 @@
 //! Handlers read a request, call the core ([`Pclient`] holds its parts) and word the answer; they decide nothing. Who
 //! may ask at all is [`guard`]'s business, before any of them runs.
 
+mod audit;
 mod content;
 mod disposition;
 mod doctor;
@@ -47,6 +48,7 @@ use wire::{
 use self::{guard::Guard, tickets::Tickets};
 use super::page;
 use crate::{
+    audit::Audit,
     directory_link::{DirectoryClient, Session, announce::Held},
     doctor::Doctor,
     download::Downloads,
@@ -72,6 +74,7 @@ pub struct Pclient {
     pub shares: Shares,
     pub downloads: Downloads,
     pub offers: Offers,
+    pub audit: Audit,
     /// Bytes sent to other peers.
     pub sent: Meter,
     pub links: Links,
@@ -120,6 +123,7 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/v1/offers/{id}", get(offers::show))
         .route("/v1/offers/{id}/accept", post(offers::accept))
         .route("/v1/offers/{id}/decline", post(offers::decline))
+        .route("/v1/audit", get(audit::list))
         .route("/v1/peers", get(peers::list))
         .route("/v1/peers/{peer_id}", get(peers::show))
         .route("/v1/peers/{peer_id}/files", get(peers::files))

@@ -29,10 +29,10 @@ use wire::{
     rest::{
         directory::{PageQuery, PeerFile, PeersQuery, SearchItem, SearchQuery},
         pclient::{
-            BatchReply, BatchRequest, Download, DownloadRequest, DownloadsQuery, Event, Examination,
-            FilePatch, FilesQuery, HolderWithPath, LoginRequest, Offer, OfferRequest, OffersQuery,
-            PeerWithPath, Pieces, ShareFolderReply, ShareReply, ShareRequest, SharedFile, Status, Ticket,
-            TicketRequest,
+            AuditEntry, AuditQuery, BatchReply, BatchRequest, Download, DownloadRequest, DownloadsQuery,
+            Event, Examination, FilePatch, FilesQuery, HolderWithPath, LoginRequest, Offer, OfferRequest,
+            OffersQuery, PeerWithPath, Pieces, ShareFolderReply, ShareReply, ShareRequest, SharedFile,
+            Status, Ticket, TicketRequest,
         },
         schema::Number,
     },
@@ -130,11 +130,12 @@ fn peer() -> [Call; 5] {
                 "It writes into its folders, dials its own addresses and sends a sealed question to itself through the \
                  relay, so that it takes up to some seconds.",
             )
-            .answers::<Examination>(StatusCode::OK, "What works, what does not, and what to do."),
+            .answers::<Examination>(StatusCode::OK, "What works, what does not, and what to do.")
+            .refuses(RateLimited, "Another examination runs."),
     ]
 }
 
-fn files() -> [Call; 5] {
+fn files() -> [Call; 6] {
     [
         guarded(Call::get("/v1/files", "files", "Lists what this peer shares."))
             .query::<FilesQuery>()
@@ -167,6 +168,13 @@ fn files() -> [Call; 5] {
             .part::<ContentId>("content_id", "The file.")
             .nothing(StatusCode::NO_CONTENT, "It is not shared any more, and stays where it is.")
             .refuses(NotFound, "This peer does not share it."),
+        guarded(Call::get("/v1/audit", "audit", "Lists who fetched what from this peer."))
+            .says(
+                "Bytes of one content to one machine over one path are one entry, until ten minutes pass without any. \
+                 The latest two seconds may be missing.",
+            )
+            .query::<AuditQuery>()
+            .lists::<AuditEntry>("The newest first."),
     ]
 }
 
