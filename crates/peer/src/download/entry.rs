@@ -184,11 +184,20 @@ impl Entry {
         self.control.lock().stop
     }
 
-    /// Takes the right to run; false where it runs already.
+    /// Takes back that it should rest. What was cancelled stays so.
+    pub(super) fn allow(&self) {
+        self.control.lock().stop.take_if(|stop| *stop == Stop::Pause);
+    }
+
+    /// Takes the right to run; false where it runs already, or was cancelled. One that was paused before it began sees so
+    /// when it runs.
     pub(super) fn begin(&self) -> bool {
-        let begun = self.running.send_if_modified(|running| !std::mem::replace(running, true));
+        // Held over both, so that who stops it sees it run, or it sees that it is stopped.
+        let control = self.control.lock();
+        let begun = control.stop != Some(Stop::Cancel)
+            && self.running.send_if_modified(|running| !std::mem::replace(running, true));
+        drop(control);
         if begun {
-            self.control.lock().stop = None;
             self.stage.send_replace(Stage::Preparing);
         }
         begun

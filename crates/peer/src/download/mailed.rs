@@ -24,7 +24,9 @@ use crate::{
     mail::{Inbox, Mail, Parcel, Received},
 };
 
-/// Nobody is asked before this much waiting: a holder may be coming back right now.
+/// Nobody is asked before this much waiting: a holder may be about to answer.
+const FIRST_GRACE: Duration = Duration::from_millis(500);
+/// The same when something had been reached: a holder may be coming back right now.
 const GRACE: Duration = Duration::from_secs(2);
 /// The next look whether to ask.
 const NEXT_LOOK: Duration = Duration::from_secs(10);
@@ -69,7 +71,7 @@ impl Mailbag {
             let inbox = mail.inbox(id);
             (mail, inbox)
         });
-        Self { mail, id, look_at: Instant::now() + GRACE }
+        Self { mail, id, look_at: Instant::now() + FIRST_GRACE }
     }
 
     /// The next parcel. Waits for ever where none comes.
@@ -83,6 +85,12 @@ impl Mailbag {
     /// Something was reached: who is off is not asked soon.
     pub(super) fn not_waiting(&mut self, now: Instant) {
         self.look_at = self.look_at.max(now + GRACE);
+    }
+
+    /// How long it is until there may be something to ask.
+    pub(super) fn due_in(&self, now: Instant) -> Duration {
+        let waits = self.mail.as_ref().is_some_and(|(mail, _)| mail.is_possible()) && self.look_at > now;
+        if waits { self.look_at - now } else { Duration::MAX }
     }
 
     /// Where it is time to ask, the asking.

@@ -26,6 +26,7 @@ mod reader;
 mod small;
 mod sources;
 mod span;
+mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -54,6 +55,7 @@ use self::{
     engine::Engine,
     entry::{Entry, Stage, Stop},
     here::Before,
+    turns::Turns,
 };
 use crate::{
     Failure,
@@ -93,6 +95,7 @@ pub struct Downloads {
     engine: Arc<Engine>,
     lifecycle: Lifecycle,
     registry: Arc<Mutex<Registry>>,
+    turns: Arc<Turns>,
 }
 
 #[derive(Default)]
@@ -112,7 +115,8 @@ impl Downloads {
     pub async fn restore(parameters: Parameters, lifecycle: &Lifecycle) -> Result<Self, Failure> {
         let engine = Arc::new(Engine::new(parameters));
         let rows = engine.store.read(table::all)?;
-        let downloads = Self { engine, lifecycle: lifecycle.clone(), registry: Arc::default() };
+        let downloads =
+            Self { engine, lifecycle: lifecycle.clone(), registry: Arc::default(), turns: Arc::default() };
         let going: Vec<Arc<Entry>> = {
             let mut registry = downloads.registry.lock();
             let mut going = Vec::new();
@@ -157,6 +161,7 @@ impl Downloads {
     /// # Errors
     /// Where the store refuses, or too many downloads are remembered.
     pub async fn start(&self, id: ContentId, name: Option<SafeName>) -> Result<(Download, bool), Failure> {
+        let _turn = self.turns.of([id]).await;
         if let Some(entry) = self.alive(&id).filter(|entry| entry.seq().is_some()) {
             return Ok((entry.view(), false));
         }
@@ -223,12 +228,14 @@ impl Downloads {
     /// # Errors
     /// `not_found`; `unprocessable` for one that is done.
     pub async fn resume(&self, id: &str) -> Result<Download, Failure> {
+        let _turn = self.turns.of([self.existing(id)?.content_id]).await;
         let entry = self.existing(id)?;
         match entry.view().state {
             DownloadState::Paused | DownloadState::Failed => {
                 let seq = entry.seq().ok_or_else(|| Failure::not_found("there is no such download"))?;
                 self.engine.store.write(move |t| table::set_state(t, seq, table::Kept::Active, None)).await?;
                 self.registry.lock().alive.insert(entry.content_id, entry.clone());
+                entry.allow();
                 entry.update(|view| {
                     view.state = DownloadState::Queued;
                     view.error = None;
@@ -251,6 +258,8 @@ impl Downloads {
     /// # Errors
     /// `not_found`; where the store refuses.
     pub async fn cancel(&self, id: &str) -> Result<(), Failure> {
+        let _turn = self.turns.of([self.existing(id)?.content_id]).await;
+        // Somebody else may have ended it meanwhile.
         let entry = self.existing(id)?;
         entry.stop(Stop::Cancel).await;
         let Some(seq) = entry.seq() else { return Ok(()) };
@@ -258,9 +267,16 @@ impl Downloads {
         {
             let mut registry = self.registry.lock();
             registry.by_seq.remove(&seq);
-            registry.finished.remove(&entry.content_id);
+            let is_it = |of: &HashMap<ContentId, Arc<Entry>>| {
+                of.get(&entry.content_id).is_some_and(|known| Arc::ptr_eq(known, &entry))
+            };
+            if is_it(&registry.alive) {
+                registry.alive.remove(&entry.content_id);
+            }
+            if is_it(&registry.finished) {
+                registry.finished.remove(&entry.content_id);
+            }
         }
-        self.forget_alive(&entry);
         if entry.view().state != DownloadState::Done {
             self.engine.discard_part(entry.content_id).await;
         }
@@ -305,6 +321,7 @@ impl Downloads {
             self.registry.lock().alive.entry(id).or_insert(entry).clone()
         });
         if !entry.is_running() {
+            entry.allow();
             self.run(entry.clone());
         }
         ContentReader::remote(entry).await

@@ -86,8 +86,9 @@ pub(super) async fn prepare(
                     entry.update(|view| view.note = note);
                 }
                 tell(engine, entry);
+                let look = pause.min(bag.due_in(Instant::now()));
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK_WAITING),
+                    () = tokio::time::sleep(look) => pause = (pause * 2).min(LOOK_WAITING),
                     (outline, _, restricted) = mailed::proof(bag, &mut pages, id) => {
                         if claims.is_next(outline.layout().size()) {
                             prepared = Some((outline, None, None, restricted));

@@ -71,6 +71,7 @@ pub(super) async fn start_many(
     downloads: &Downloads,
     wanted: Vec<(ContentId, Option<SafeName>)>,
 ) -> Result<Vec<Download>, Failure> {
+    let turns = downloads.turns.of(wanted.iter().map(|(id, _)| *id)).await;
     let (mut answers, mut fresh) = (BTreeMap::new(), Vec::new());
     let mut seen = BTreeMap::new();
     let mut doubtful = BTreeMap::new();
@@ -126,6 +127,7 @@ pub(super) async fn start_many(
         answers.get(&at).map(|entry| entry.view()).ok_or_else(|| Failure::internal("a download got lost"))
     });
     let shown = shown.collect::<Result<Vec<_>, _>>()?;
+    drop(turns);
 
     let (downloads, soft) = (downloads.clone(), downloads.lifecycle.soft());
     let lifecycle = downloads.lifecycle.clone();
@@ -193,7 +195,7 @@ fn share_out(
         });
         // Somebody else may have begun it meanwhile, as a reader's job.
         match able {
-            Some((holder, item)) if entry.begin() => {
+            Some((holder, item)) if entry.stop_asked().is_none() && entry.begin() => {
                 if !entry.is_named()
                     && let Ok(name) = SafeName::new(&item.name)
                 {

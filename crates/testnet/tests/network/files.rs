@@ -84,6 +84,60 @@ async fn pause_resume_and_cancel() {
     }
     assert_eq!(ben.delete(&format!("/v1/downloads/{}", done.id)).await.status, StatusCode::NO_CONTENT);
     assert_eq!(ContentId::of(&read(done.path.unwrap())), id, "a finished file stays");
+    // Asked for again it is there, under an id that somebody can ask for.
+    let again = ben.start(id).await;
+    assert_ne!(again.id, done.id);
+    ben.done(&again.id).await;
+    network.end([ben, ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_content_has_one_download_whoever_asks_and_cancels_at_once() {
+    let network = Network::start().await;
+    let proxy = network.proxy().await;
+    let ana = network.peer_behind(&proxy, "ana").await;
+    let ben = network.peer("ben").await;
+    let (large, small) = (ana.share("big.bin", &big(81, 24)).await, ana.share("small.bin", b"small").await);
+    ben.found("big", large, 1).await;
+    ben.found("small", small, 1).await;
+    proxy.slow(1 << 20);
+    let rounds = (0..12).map(async |round| {
+        for _ in 0..6 {
+            let id = match round % 3 {
+                0 => {
+                    ben.start_many(&[(large, "big.bin".to_owned()), (small, "small.bin".to_owned())])
+                        .await
+                        .remove(0)
+                        .id
+                }
+                _ => ben.start(large).await.id,
+            };
+            // Somebody else may have been faster.
+            let status = match round % 4 {
+                0 => ben.pause(&id).await.status,
+                1 => ben.resume(&id).await.status,
+                _ => ben.delete(&format!("/v1/downloads/{id}")).await.status,
+            };
+            assert!(status.is_success() || [404, 422].contains(&status.as_u16()), "{status}");
+        }
+    });
+    futures::future::join_all(rounds).await;
+
+    let page = ben.get("/v1/downloads?limit=200").await.json();
+    let ids: Vec<String> =
+        page["items"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+    for id in &ids {
+        assert_eq!(ids.iter().filter(|other| *other == id).count(), 1, "{ids:?}");
+        let shown = ben.get(&format!("/v1/downloads/{id}")).await;
+        assert_eq!(shown.status, StatusCode::OK, "what is listed can be asked for: {id}");
+        if shown.json()["content_id"] == large.to_string() {
+            assert_eq!(ben.delete(&format!("/v1/downloads/{id}")).await.status, StatusCode::NO_CONTENT);
+        }
+    }
+    assert!(!ben.part(large).exists(), "nothing goes on with it");
+    proxy.slow(0);
+    let done = ben.fetch(large).await;
+    assert_eq!(done.name, "big.bin", "there is no other one");
     network.end([ben, ana]).await;
 }
 

@@ -55,7 +55,8 @@ async fn a_peer_that_takes_no_calls_serves_over_connections_that_it_makes() {
     ana.found("one way", id, 1).await;
     only_from(&ana.fetch(id).await, "ben", PeerPath::Reversed);
     is_reversed(&ana, id, "ben").await;
-    ben.audited(id, "ana", FetchPath::Reversed, 48 << 20).await;
+    // The first pieces may have come over the relay, before the connection stood.
+    ben.audited(id, "ana", FetchPath::Reversed, 24 << 20).await;
 
     // Whom ben dialled is whom ben answers: what is for ana alone is there too, and for nobody else.
     let file = big(301, 8);
