@@ -14,8 +14,6 @@ use opentelemetry::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::ErrorCode;
-
 /// The header's name, everywhere.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -52,10 +50,10 @@ pub fn note(span: &Span, key: &'static str, value: i64) {
     span.set_attribute(key, value);
 }
 
-/// Marks what a span stands for as failed. The code alone: words may name files.
-pub fn failed(span: &Span, code: ErrorCode) {
+/// Marks what a span stands for as failed. A word of ours alone: others' words may name files.
+pub fn failed(span: &Span, why: &'static str) {
     if !span.is_disabled() {
-        span.set_status(Status::error(code.as_str()));
+        span.set_status(Status::error(why));
     }
 }
 

@@ -17,10 +17,11 @@ use super::{
     job::{End, Job, Note},
     part::{Part, PieceError},
     plan::SpanId,
+    span,
 };
 use crate::{
     Failure,
-    link::Target,
+    link::{Rung, Target},
     mail::{Inbox, Mail, Parcel, Received},
 };
 
@@ -204,6 +205,7 @@ impl Job<'_> {
             Parcel::Piece { index, bytes } if !self.plan.is_banned(&from) => {
                 self.mailed += 1;
                 self.engine.meter.add(bytes.len() as u64);
+                span::received(Rung::Relayed).increment(bytes.len() as u64);
                 let part = self.part.clone();
                 self.tasks.spawn(async move {
                     let taken = take(part, from, index, bytes).await;

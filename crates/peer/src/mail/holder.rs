@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 use super::KEPT;
 use crate::{
     Failure,
+    link::Rung,
+    pserver::sent,
     relay::{
         Relay,
         message::{Incoming, Route},
@@ -245,7 +247,7 @@ impl Holder {
         let range = layout.range(index);
         let reading = self.service.fetch(caller, promise.content_id, range.start, range.end - range.start);
         let mut reading = match reading {
-            Ok(reading) => reading,
+            Ok(reading) => reading.counted(sent(Rung::Relayed)),
             Err(busy) if busy.code == ErrorCode::RateLimited => return Ok(Sent::Full),
             Err(refusal) => return Ok(Sent::Refused(refusal)),
         };

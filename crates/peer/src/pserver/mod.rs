@@ -20,6 +20,7 @@ mod reverse;
 mod small;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 use std::{
     sync::Arc,
@@ -44,7 +45,7 @@ pub use reverse::DialBacks;
 
 use crate::{
     connection::{self, Connection},
-    link::{GrpcLink, Reversals, h2, reverse::Token},
+    link::{GrpcLink, Reversals, Rung, h2, reverse::Token},
     service::Service,
     tls::{NetworkTls, Purpose},
 };
@@ -127,10 +128,15 @@ impl Pserver {
     /// Answers questions on a connection until it ends.
     async fn serve(&self, connection: Connection, place: OwnedSemaphorePermit) -> anyhow::Result<()> {
         let _place = place;
-        let Connection { stream, other: caller, ended, .. } = connection;
+        let Connection { stream, other: caller, ended, purpose, .. } = connection;
+        let rung = match purpose {
+            Purpose::Calls => Rung::Direct,
+            Purpose::Reversal => Rung::Reversed,
+        };
         let router =
             self.router.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(caller.clone());
+                request.extensions_mut().insert(rung);
                 request.map(axum::body::Body::new)
             });
         let tasks = h2::Tracked { lifecycle: self.lifecycle.clone(), ended: ended.clone() };
@@ -174,6 +180,11 @@ fn ended(how: anyhow::Result<()>) {
     if let Err(error) = how {
         tracing::debug!(error = %format!("{error:#}"), "a connection from a peer ended badly");
     }
+}
+
+/// Counts the bytes of files that go out by one way.
+pub(crate) fn sent(rung: Rung) -> metrics::Counter {
+    metrics::counter!("trueque_sent_bytes_total", "path" => rung.as_str())
 }
 
 fn refuse(reason: &'static str) {

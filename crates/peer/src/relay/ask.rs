@@ -9,9 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::Instrument;
 use wire::{
     ErrorCode,
     proto::{self, question::Ask},
+    trace,
 };
 
 use super::{
@@ -161,6 +163,14 @@ impl Relay {
         if answers_at(&state.borrow()) != Some(queue) {
             return Err(lost());
         }
+        let span = tracing::debug_span!(
+            "publish",
+            otel.kind = "producer",
+            otel.name = "publish a question",
+            messaging.system = "rabbitmq",
+            messaging.destination = "live",
+            peer.id = %to.peer_id,
+        );
         let outgoing = Outgoing {
             to: to.peer_id,
             route: Route::Live,
@@ -168,10 +178,10 @@ impl Relay {
             correlation_id: None,
             answer_to: Some(queue),
             expires: Some(question.patience),
-            trace: None,
+            trace: trace::traceparent(&span),
             body,
         };
-        match timeout(question.patience, self.inner.broker.publish(outgoing)).await {
+        match timeout(question.patience, self.inner.broker.publish(outgoing)).instrument(span).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(publish_error(error)),
             Err(_) => return Err(publish_error(PublishError::Silent)),

@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tracing::Span;
 use wire::ErrorCode;
 
 use super::{Blocks, OnChanged, blocks::BLOCK};
@@ -103,7 +104,10 @@ pub struct Reading {
     blocks: Blocks,
     throttle: Throttle,
     meter: Meter,
+    sent: Option<metrics::Counter>,
     _place: OwnedSemaphorePermit,
+    /// From the first block to the last.
+    _span: Span,
 }
 
 impl Reading {
@@ -115,11 +119,27 @@ impl Reading {
         meter: Meter,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let start = range.start;
-        let mut reading =
-            Self { open, start, left: range, ahead: None, blocks, throttle, meter, _place: place };
+        metrics::gauge!("trueque_uploads_running").increment(1.0);
+        let mut reading = Self {
+            open,
+            start: range.start,
+            _span: tracing::debug_span!("read from disk", size_bytes = range.end - range.start),
+            left: range,
+            ahead: None,
+            blocks,
+            throttle,
+            meter,
+            sent: None,
+            _place: place,
+        };
         reading.read_ahead();
         reading
+    }
+
+    /// Counts what is handed out here too: the doors know by which way it goes.
+    pub fn counted(mut self, sent: metrics::Counter) -> Self {
+        self.sent = Some(sent);
+        self
     }
 
     /// Ends it after `bytes`, where it would not end before.
@@ -139,6 +159,9 @@ impl Reading {
             self.read_ahead();
             self.throttle.take(bytes.len() as u64).await;
             self.meter.add(bytes.len() as u64);
+            if let Some(sent) = &self.sent {
+                sent.increment(bytes.len() as u64);
+            }
         }
         Some(block)
     }
@@ -151,6 +174,12 @@ impl Reading {
         self.left.start = range.end;
         let (open, blocks) = (self.open.clone(), self.blocks.clone());
         self.ahead = Some(tokio::task::spawn_blocking(move || open.read(&range, &blocks)));
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        metrics::gauge!("trueque_uploads_running").decrement(1.0);
     }
 }
 
