@@ -62,9 +62,9 @@ const CONTENT_ID: &str = "content.id";
 /// Characters of a content id that are told.
 const SHORT_ID: usize = 8;
 
-/// A collector's address, as the setting names it: `http://HOST:4318`.
+/// Where a collector takes traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(Url);
+struct Endpoint(Url);
 
 impl FromStr for Endpoint {
     type Err = String;
@@ -103,12 +103,14 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Opens the way to the collector at `endpoint`; none where none is named.
+    /// Opens the way to the collector that the setting names, such as `http://HOST:4318`; none where none is named.
     ///
     /// # Errors
-    /// Where it cannot be spoken to at all; the message names the setting.
-    pub fn open(endpoint: Option<&Endpoint>) -> anyhow::Result<Option<Self>> {
-        endpoint.map(|endpoint| Self::to(endpoint.clone()).context(SETTING)).transpose()
+    /// Where that is no address. The message names the setting and not its value, which may hold a password.
+    pub fn open(endpoint: Option<&str>) -> anyhow::Result<Option<Self>> {
+        let Some(endpoint) = endpoint.filter(|text| !text.is_empty()) else { return Ok(None) };
+        let endpoint = endpoint.parse().map_err(anyhow::Error::msg);
+        endpoint.and_then(Self::to).context(SETTING).map(Some)
     }
 
     fn to(endpoint: Endpoint) -> anyhow::Result<Self> {
@@ -354,6 +356,21 @@ mod tests {
         assert_eq!((request.name.as_ref(), &request.span_kind), ("GET /v1/files/{id}", &SpanKind::Server));
         assert_eq!(request.attributes.len(), 2);
         assert!(request.events.events.is_empty(), "{:?}", request.events);
+    }
+
+    #[tokio::test]
+    async fn failures_are_told_once_a_minute_and_what_was_lost_meanwhile_is_counted() {
+        // Nobody listens on a port that was just given back.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let endpoint: Endpoint = format!("http://127.0.0.1:{port}").parse().unwrap();
+        let Traces { exporter, endpoint, .. } = Traces::to(endpoint).unwrap();
+        let mut sender = Sender { exporter, endpoint, complained: None, lost: 0 };
+        let batch = |count| spans_of(8, || (0..count).for_each(|_| drop(tracing::debug_span!("read"))));
+        sender.send(batch(3)).await;
+        let told = sender.complained;
+        assert!(told.is_some() && sender.lost == 0, "{}", sender.lost);
+        sender.send(batch(2)).await;
+        assert_eq!((sender.complained, sender.lost), (told, 2));
     }
 
     #[test]

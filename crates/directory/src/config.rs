@@ -7,7 +7,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Durati
 
 use anyhow::{Context, bail};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
-use daemon::{logging::LogFormat, traces::Endpoint};
+use daemon::logging::LogFormat;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -70,7 +70,7 @@ pub struct Config {
     pub log_filter: String,
     /// An OpenTelemetry collector (OTLP, protobuf over HTTP) that gets traces: http://HOST:4318; without it, none are made.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "OTEL_EXPORTER_OTLP_ENDPOINT")]
-    pub otlp_endpoint: Option<Endpoint>,
+    pub otlp_endpoint: Option<String>,
     #[arg(skip)]
     pub amqp_url: Option<SecretString>,
     #[arg(skip)]

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let run = || -> anyhow::Result<ExitCode> {
-        let traces = Traces::open(config.otlp_endpoint.as_ref())?;
+        let traces = Traces::open(config.otlp_endpoint.as_deref())?;
         logging::init(config.log_format, &config.log_filter, traces.as_ref()).context("RUST_LOG")?;
         daemon::settings::warn_of_unknown();
         metrics::init()?;

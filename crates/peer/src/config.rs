@@ -18,7 +18,7 @@ use clap::{
     Args, CommandFactory, FromArgMatches, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use daemon::{logging::LogFormat, settings::ByteSize, traces::Endpoint};
+use daemon::{logging::LogFormat, settings::ByteSize};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 use wire::Username;
@@ -129,7 +129,7 @@ pub struct Settings {
 
     /// An OpenTelemetry collector (OTLP, protobuf over HTTP) that gets traces: http://HOST:4318; without it, none are made.
     #[arg(long = "otlp-endpoint", env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    pub otlp_endpoint: Option<Endpoint>,
+    pub otlp_endpoint: Option<String>,
 }
 
 /// The settings that are secret, and so are no flags.

@@ -30,7 +30,7 @@ fn start() -> anyhow::Result<ExitCode> {
     match command {
         Some(command) => Ok(runtime.block_on(cli::run(command, &settings))),
         None => {
-            let traces = Traces::open(settings.otlp_endpoint.as_ref())?;
+            let traces = Traces::open(settings.otlp_endpoint.as_deref())?;
             logging::init(settings.log_format, &settings.log_filter, traces.as_ref()).context("RUST_LOG")?;
             dotenv::warn_of_unknown();
             metrics::init()?;

@@ -249,7 +249,8 @@ impl DirectoryClient {
         for step in 0..inner.bases.len() {
             let at = (first + step) % inner.bases.len();
             // Not the path: it holds what somebody searches for.
-            let span = tracing::debug_span!("ask the directory", otel.kind = "client", http.method = %call.method);
+            let span =
+                tracing::debug_span!("ask the directory", otel.kind = "client", http.method = %call.method);
             match self.send_to(&inner.bases[at], &call, token.as_deref()).instrument(span).await {
                 Ok(answer) => {
                     inner.current.store(at, Ordering::Relaxed);

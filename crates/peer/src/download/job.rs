@@ -358,7 +358,8 @@ impl<'a> Job<'a> {
                 order,
                 self.arrived.0.clone(),
             );
-            self.spans.insert(span, self.tasks.spawn(async move { Note::Span(fetch.await) }.instrument(trace)));
+            self.spans
+                .insert(span, self.tasks.spawn(async move { Note::Span(fetch.await) }.instrument(trace)));
         }
     }
 

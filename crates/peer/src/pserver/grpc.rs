@@ -31,7 +31,11 @@ pub(super) fn router(service: Service, soft: CancellationToken) -> anyhow::Resul
         .build_v1()?;
     let routes = Routes::default().add_service(health).add_service(reflection).add_service(files);
     let fast = Router::new().route("/trueque.v1.Files/Fetch", post(fetch::fetch)).with_state(service);
-    Ok(routes.into_axum_router().merge(fast).layer(middleware::from_fn(deadline::layer)).layer(middleware::from_fn(traced::layer)))
+    Ok(routes
+        .into_axum_router()
+        .merge(fast)
+        .layer(middleware::from_fn(deadline::layer))
+        .layer(middleware::from_fn(traced::layer)))
 }
 
 struct Door {

@@ -1,0 +1,1 @@
+//! The dashboard names only metrics that there are.
