@@ -9,6 +9,7 @@ use bytes::Bytes;
 use content::{ContentId, Layout, PieceSet};
 use daemon::{Clock, Lifecycle};
 use tokio::{sync::mpsc, time::Instant};
+use tracing::Instrument;
 use wire::{
     ErrorCode, PeerId,
     proto::{self, question::Ask},
@@ -19,7 +20,7 @@ use super::KEPT;
 use crate::{
     Failure,
     link::Rung,
-    pserver::sent,
+    pserver::{consumed, sent},
     relay::{
         Relay,
         message::{Incoming, Route},
@@ -80,19 +81,24 @@ pub(crate) fn start(
                 () = tokio::time::sleep(pause) => {}
                 changed = state.changed() => if changed.is_err() { return },
                 want = wants.recv() => match want {
-                    Some(want) => holder.take(want).await,
+                    Some(want) => holder.consume(want).await,
                     None => return,
                 },
             }
             // All that came together is taken before the first is answered: a newer want replaces an older one.
             while let Ok(want) = wants.try_recv() {
-                holder.take(want).await;
+                holder.consume(want).await;
             }
         }
     });
 }
 
 impl Holder {
+    async fn consume(&mut self, want: Incoming) {
+        let span = consumed(&want);
+        self.take(want).instrument(span).await;
+    }
+
     async fn take(&mut self, incoming: Incoming) {
         let Some(asked) = self.relay.open(incoming).await else { return };
         let Asked { caller, ask, request, reply, receipt, .. } = asked;

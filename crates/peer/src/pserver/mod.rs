@@ -42,6 +42,7 @@ use tower::ServiceExt;
 use linger::Linger;
 pub use relay::{OnDialMe, RelayDoor};
 pub use reverse::DialBacks;
+pub(crate) use traced::consumed;
 
 use crate::{
     connection::{self, Connection},

@@ -4,7 +4,10 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use tracing::{Instrument, Span, debug_span};
 use wire::{PeerId, trace};
 
-use crate::{relay::message::Incoming, tls::Caller};
+use crate::{
+    relay::message::{Incoming, Route},
+    tls::Caller,
+};
 
 /// The calls whose names are told; others could be made up.
 const METHODS: [&str; 6] = ["List", "Describe", "Fetch", "FetchMany", "Watch", "Offer"];
@@ -26,13 +29,14 @@ pub(super) fn answer(method: &'static str, caller: Option<PeerId>) -> Span {
 }
 
 /// A question that was taken from the broker, under the span that published it.
-pub(super) fn consumed(question: &Incoming) -> Span {
+pub(crate) fn consumed(question: &Incoming) -> Span {
+    let queue = if question.route == Route::Want { "wants" } else { "live" };
     let span = debug_span!(
         "consume",
         otel.kind = "consumer",
         otel.name = "consume a question",
         messaging.system = "rabbitmq",
-        messaging.destination = "live",
+        messaging.destination = queue,
         peer.id = %question.from,
     );
     trace::follow(&span, question.trace.as_deref());

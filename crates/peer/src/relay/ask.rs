@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use wire::{
-    ErrorCode,
+    ErrorCode, PeerId,
     proto::{self, question::Ask},
     trace,
 };
@@ -163,14 +163,7 @@ impl Relay {
         if answers_at(&state.borrow()) != Some(queue) {
             return Err(lost());
         }
-        let span = tracing::debug_span!(
-            "publish",
-            otel.kind = "producer",
-            otel.name = "publish a question",
-            messaging.system = "rabbitmq",
-            messaging.destination = "live",
-            peer.id = %to.peer_id,
-        );
+        let span = publishing("live", to.peer_id);
         let outgoing = Outgoing {
             to: to.peer_id,
             route: Route::Live,
@@ -289,6 +282,18 @@ fn read(opened: Opened) -> Option<Result<Part, LinkError>> {
             Err(_) => unexpected(),
         })),
     }
+}
+
+/// A question on its way to the broker. Whoever takes it goes on with its trace.
+pub(super) fn publishing(queue: &'static str, to: PeerId) -> Span {
+    tracing::debug_span!(
+        "publish",
+        otel.kind = "producer",
+        otel.name = "publish a question",
+        messaging.system = "rabbitmq",
+        messaging.destination = queue,
+        peer.id = %to,
+    )
 }
 
 pub(super) fn unreachable(why: impl std::fmt::Display) -> LinkError {

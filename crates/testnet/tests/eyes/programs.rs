@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use testnet::{Network, Process};
+use testnet::{Api, Network, Process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -20,6 +20,11 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    pub(crate) fn metrics(&self) -> reqwest::RequestBuilder {
+        let client = reqwest::Client::builder().timeout(LIMIT).tls_certs_only([]).no_proxy().build().unwrap();
+        client.get(format!("{}/metrics", self.url))
+    }
+
     /// Starts it; it traces to `collector`, where that is an address.
     pub(crate) async fn start(folder: &Path, collector: &str) -> Self {
         std::fs::create_dir_all(folder).unwrap();
@@ -56,4 +61,11 @@ pub(crate) async fn peer(
 ) -> Process {
     let settings = [("PEER_DIRECTORY", directory.url.as_str()), (SETTING, collector)];
     Process::peer(network, PEER, name, &[&settings, more].concat()).await
+}
+
+/// What a program counts under this name, and these labels where it has some.
+pub(crate) async fn figure(from: reqwest::RequestBuilder, name: &str) -> f64 {
+    let metrics = String::from_utf8(Api::reply(from).await.body.to_vec()).unwrap();
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name}: {metrics}")).parse().unwrap()
 }

@@ -10,7 +10,7 @@ use wire::rest::pclient::{Download, PeerPath};
 
 use super::{
     collector::{Collector, Spot},
-    programs::{Directory, PEER, SETTING, peer},
+    programs::{Directory, PEER, SETTING, figure, peer},
 };
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -58,6 +58,22 @@ fn line(spans: &[Spot], instance: &str, name: &str, kind: i32) -> Vec<String> {
     names
 }
 
+/// What went from one to the other by one way, counted at both ends.
+async fn counted(receiver: &Api, sender: &Api, path: &str, bytes: u32) {
+    let metrics = |api: &Api| api.request(Method::GET, "/metrics");
+    let received = format!("trueque_received_bytes_total{{path=\"{path}\"}}");
+    let sent = format!("trueque_sent_bytes_total{{path=\"{path}\"}}");
+    let first = format!("trueque_fetch_first_byte_seconds_count{{path=\"{path}\"}}");
+    assert_eq!(figure(metrics(receiver), &received).await, f64::from(bytes));
+    assert_eq!(figure(metrics(sender), &sent).await, f64::from(bytes));
+    assert!(figure(metrics(receiver), &first).await >= 1.0);
+    assert_eq!(figure(metrics(receiver), "trueque_downloads{state=\"running\"}").await, 0.0);
+    until("nothing is being read any more", async || {
+        (figure(metrics(sender), "trueque_uploads_running").await == 0.0).then_some(())
+    })
+    .await;
+}
+
 async fn on_the_relay(peer: &Process) {
     until("the peer is on the relay", async || peer.status().await.relay.connected.then_some(())).await;
 }
@@ -78,6 +94,7 @@ async fn a_relayed_fetch_is_one_trace_through_both_peers_the_queue_and_the_direc
 
     let download = fetch(&ana, id, "01").await;
     assert_eq!(download.sources[0].path, PeerPath::Relayed);
+    counted(&ana, &ben, "relayed", 5 << 20).await;
     // What is left is sent when they stop.
     assert_eq!((ana.terminate().await, ben.terminate().await), (Some(0), Some(0)));
     assert_eq!(directory.terminate().await, Some(0));
@@ -151,6 +168,9 @@ async fn a_direct_fetch_is_one_trace_and_who_does_not_trace_sends_nothing() {
     ana.found("direct", id, 1).await;
     let download = fetch(&ana, id, "01").await;
     assert_eq!(download.sources[0].path, PeerPath::Direct);
+    counted(&ana, &ben, "direct", 5 << 20).await;
+    assert_eq!(figure(directory.metrics(), "directory_leases_online").await, 3.0);
+    assert!(figure(directory.metrics(), "directory_commit_seconds_count").await > 0.0);
     let of_eva = eva.share("of eva.bin", &sample(502, 2 << 20)).await;
     ana.found("of eva", of_eva, 1).await;
     fetch(&ana, of_eva, "00").await;
