@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use content::ContentId;
-use tokio::sync::OwnedSemaphorePermit;
 use wire::proto;
 
 use super::grpc::content_id;
 use crate::{
     Failure,
-    service::{MAX_FETCH_MANY, Service},
+    service::{MAX_FETCH_MANY, Service, UploadPlace},
     tls::Caller,
 };
 
@@ -24,7 +23,7 @@ const READ_TOGETHER_BYTES: usize = 1 << 20;
 pub(super) struct SmallFiles {
     reader: Reader,
     sent: metrics::Counter,
-    _place: OwnedSemaphorePermit,
+    _place: UploadPlace,
 }
 
 #[derive(Debug, Clone)]

@@ -14,11 +14,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tracing::Span;
 use wire::ErrorCode;
 
-use super::{Blocks, OnChanged, blocks::BLOCK};
+use super::{Blocks, OnChanged, UploadPlace, blocks::BLOCK};
 use crate::{
     Failure,
     download::Part,
@@ -105,7 +105,7 @@ pub struct Reading {
     throttle: Throttle,
     meter: Meter,
     sent: Option<metrics::Counter>,
-    _place: OwnedSemaphorePermit,
+    _place: UploadPlace,
     /// From the first block to the last.
     _span: Span,
 }
@@ -117,9 +117,8 @@ impl Reading {
         blocks: Blocks,
         throttle: Throttle,
         meter: Meter,
-        place: OwnedSemaphorePermit,
+        place: UploadPlace,
     ) -> Self {
-        metrics::gauge!("trueque_uploads_running").increment(1.0);
         let mut reading = Self {
             open,
             start: range.start,
@@ -174,12 +173,6 @@ impl Reading {
         self.left.start = range.end;
         let (open, blocks) = (self.open.clone(), self.blocks.clone());
         self.ahead = Some(tokio::task::spawn_blocking(move || open.read(&range, &blocks)));
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        metrics::gauge!("trueque_uploads_running").decrement(1.0);
     }
 }
 
