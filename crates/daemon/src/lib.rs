@@ -10,6 +10,8 @@ pub mod metrics;
 pub mod serve;
 pub mod settings;
 pub mod terminal;
+pub mod traces;
 
 pub use clock::Clock;
 pub use lifecycle::Lifecycle;
+pub use traces::Traces;

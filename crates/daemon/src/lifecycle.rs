@@ -3,7 +3,7 @@
 //! Stopping has two steps. *Soft*: take no new work, finish what is short. *Hard*: drop everything. A first SIGTERM,
 //! SIGHUP or ctrl-c (or a vital task that ended) is soft; the second, or ten seconds, is hard. SIGHUP says that the
 //! terminal went away; a program that was started to outlive it (`nohup`) does. Then the tracker is awaited: a
-//! task that nobody awaits does not exist.
+//! task that nobody awaits does not exist. Who tells of the others (traces) ends after them, within the same deadline.
 
 use std::{future::Future, process::ExitCode, time::Duration};
 
@@ -14,6 +14,8 @@ use tracing::Instrument;
 
 /// How long a soft stop may take.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How much of it is left, at the most, to those who tell of the others.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Handed to whoever starts tasks. Clones are the same lifecycle.
 #[derive(Debug, Clone)]
@@ -21,6 +23,9 @@ pub struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
     tracker: TaskTracker,
+    /// Those who tell of the others, and what tells them that there are no others any more.
+    last: TaskTracker,
+    over: CancellationToken,
     /// The vital task that ended by itself.
     failed: Arc<Mutex<Option<&'static str>>>,
 }
@@ -34,7 +39,14 @@ impl Default for Lifecycle {
 impl Lifecycle {
     pub fn new() -> Self {
         let hard = CancellationToken::new();
-        Self { soft: hard.child_token(), hard, tracker: TaskTracker::new(), failed: Arc::default() }
+        Self {
+            soft: hard.child_token(),
+            hard,
+            tracker: TaskTracker::new(),
+            last: TaskTracker::new(),
+            over: CancellationToken::new(),
+            failed: Arc::default(),
+        }
     }
 
     /// Fires when no new work should begin.
@@ -72,6 +84,14 @@ impl Lifecycle {
         })
     }
 
+    /// Runs a task that tells of the others: it is told when all of them have ended, and then has a moment.
+    pub fn spawn_last<F>(&self, task: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.last.spawn(task(self.over.clone()));
+    }
+
     /// Asks for a soft stop.
     pub fn stop(&self) {
         self.soft.cancel();
@@ -79,6 +99,7 @@ impl Lifecycle {
 
     /// Ends everything: soft, then hard when the deadline passes, then waits until no task is left.
     pub async fn finish(&self) {
+        let deadline = tokio::time::Instant::now() + STOP_DEADLINE;
         self.soft.cancel();
         self.tracker.close();
         if tokio::time::timeout(STOP_DEADLINE, self.tracker.wait()).await.is_err() {
@@ -86,6 +107,10 @@ impl Lifecycle {
         }
         self.hard.cancel();
         self.tracker.wait().await;
+        self.over.cancel();
+        self.last.close();
+        let deadline = deadline.min(tokio::time::Instant::now() + LAST_WORDS);
+        let _what_was_not_said_is_lost = tokio::time::timeout_at(deadline, self.last.wait()).await;
     }
 
     /// Waits for a signal or the end of a vital task, then stops in order. The process's exit code.
@@ -183,6 +208,27 @@ mod tests {
         lifecycle.finish().await;
         assert_eq!(task.await.unwrap(), None);
         assert_eq!(started.elapsed(), STOP_DEADLINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_tells_of_the_others_ends_after_them_and_in_time() {
+        let lifecycle = Lifecycle::new();
+        let (soft, said) = (lifecycle.soft(), Arc::new(Mutex::new(Vec::new())));
+        let (worker, witness) = (said.clone(), said.clone());
+        lifecycle.spawn("worker", async move {
+            soft.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            worker.lock().push("worker");
+        });
+        lifecycle.spawn_last(|over| async move {
+            over.cancelled().await;
+            witness.lock().push("witness");
+            std::future::pending().await
+        });
+        let started = tokio::time::Instant::now();
+        lifecycle.finish().await;
+        assert_eq!(*said.lock(), ["worker", "witness"]);
+        assert_eq!(started.elapsed(), Duration::from_secs(1) + LAST_WORDS);
     }
 
     #[tokio::test]

@@ -11,16 +11,17 @@ use std::{fmt, io::IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer,
     field::RecordFields,
     fmt::{
         FormatFields, MakeWriter,
         format::{DefaultFields, Writer},
     },
     prelude::*,
+    registry::LookupSpan,
 };
 
-use crate::terminal::write_escaped;
+use crate::{Traces, terminal::write_escaped};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
@@ -29,29 +30,43 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. A second call in one process changes nothing.
+/// Starts logging, and tracing where it is asked for; the filter is about logs alone. A second call in one process changes
+/// nothing.
 ///
 /// # Errors
 /// Where `filter` is not a filter.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn init(
+    format: LogFormat,
+    filter: &str,
+    traces: Option<&Traces>,
+) -> Result<(), tracing_subscriber::filter::ParseError> {
     // Of two directives for the same target the later one holds.
     let filter = EnvFilter::try_new(format!("lapin=off,notify=warn,{filter},lapin::returned_messages=off"))?;
-    let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::registry().with(filter);
-    let _already_set = match format {
-        LogFormat::Text => subscriber.with(text(std::io::stderr, colours)).try_init(),
-        LogFormat::Json => {
-            let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
-            subscriber.with(json.with_writer(std::io::stderr)).try_init()
-        }
+    let registry = tracing_subscriber::registry();
+    let _already_set = match traces {
+        None => registry.with(filter).with(lines(format)).try_init(),
+        Some(traces) => registry.with(lines(format).with_filter(filter)).with(traces.layer()).try_init(),
     };
     Ok(())
 }
 
-/// Events as lines for people.
-fn text<S, W>(writer: W, colours: bool) -> impl tracing_subscriber::Layer<S>
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
 where
-    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    match format {
+        LogFormat::Text => text(std::io::stderr, std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => {
+            let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+            json.with_writer(std::io::stderr).boxed()
+        }
+    }
+}
+
+/// Events as lines for people.
+fn text<S, W>(writer: W, colours: bool) -> impl Layer<S>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     tracing_subscriber::fmt::layer().fmt_fields(Escaped).with_ansi(colours).with_writer(writer)

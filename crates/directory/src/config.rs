@@ -68,6 +68,9 @@ pub struct Config {
     /// Which logs are written.
     #[arg(long, env = "RUST_LOG", value_name = "RUST_LOG", default_value = "info")]
     pub log_filter: String,
+    /// An OpenTelemetry collector (OTLP, protobuf over HTTP) that gets traces: http://HOST:4318; without it, none are made.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
     #[arg(skip)]
     pub amqp_url: Option<SecretString>,
     #[arg(skip)]
@@ -109,6 +112,7 @@ impl Config {
             tls_key: None,
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
+            otlp_endpoint: None,
             amqp_url: None,
             admin_token: None,
         }

@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use daemon::{Clock, Lifecycle, logging, metrics};
+use daemon::{Clock, Lifecycle, Traces, logging, metrics};
 use directory::{App, config::Config, passwords::Passwords};
 
 #[global_allocator]
@@ -15,17 +15,21 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let run = || -> anyhow::Result<ExitCode> {
-        logging::init(config.log_format, &config.log_filter).context("RUST_LOG")?;
+        let traces = Traces::open(config.otlp_endpoint.as_deref())?;
+        logging::init(config.log_format, &config.log_filter, traces.as_ref()).context("RUST_LOG")?;
         daemon::settings::warn_of_unknown();
         metrics::init()?;
-        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(config))
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(config, traces))
     };
     run().unwrap_or_else(|error| failed(&error))
 }
 
-async fn run(config: Config) -> anyhow::Result<ExitCode> {
+async fn run(config: Config, traces: Option<Traces>) -> anyhow::Result<ExitCode> {
     let lifecycle = Lifecycle::new();
     metrics::keep_tidy(&lifecycle);
+    if let Some(traces) = traces {
+        traces.export("trueque-directory", None, &lifecycle);
+    }
     let app = App::open(&config, Clock::system(), Passwords::standard()?)?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await

@@ -101,6 +101,8 @@ fn a_broken_setting_stops_it_and_is_named() {
         ("DIRECTORY_DATABASE_URL", "postgres://secret-in-url"),
         ("RUST_LOG", "directory=loud=very"),
         ("LOG_FORMAT", "xml"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:secret-in-url@localhost:4318"),
     ] {
         let output = program(folder.path()).env(name, value).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();

@@ -132,6 +132,10 @@ pub struct Settings {
     /// What is logged: a level, or levels per part such as `info,peer=debug`.
     #[arg(long = "log", env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub log_filter: String,
+
+    /// An OpenTelemetry collector (OTLP, protobuf over HTTP) that gets traces: http://HOST:4318; without it, none are made.
+    #[arg(long = "otlp-endpoint", env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 /// The settings that are secret, and so are no flags.

@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use daemon::{Clock, Lifecycle, logging, metrics, settings as dotenv};
+use daemon::{Clock, Lifecycle, Traces, logging, metrics, settings as dotenv};
 use peer::{
     app::{App, Doors},
     config::{Cli, Settings},
@@ -30,21 +30,25 @@ fn start() -> anyhow::Result<ExitCode> {
     match command {
         Some(command) => Ok(runtime.block_on(cli::run(command, &settings))),
         None => {
-            logging::init(settings.log_format, &settings.log_filter).context("RUST_LOG")?;
+            let traces = Traces::open(settings.otlp_endpoint.as_deref())?;
+            logging::init(settings.log_format, &settings.log_filter, traces.as_ref()).context("RUST_LOG")?;
             dotenv::warn_of_unknown();
             metrics::init()?;
-            runtime.block_on(serve(settings))
+            runtime.block_on(serve(settings, traces))
         }
     }
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+async fn serve(settings: Settings, traces: Option<Traces>) -> anyhow::Result<ExitCode> {
     let lifecycle = Lifecycle::new();
     metrics::keep_tidy(&lifecycle);
     let doors = Doors::open(&settings).await?;
     let started = App::start(&settings, doors, Clock::system(), &lifecycle).await;
     // What had begun when a part failed ends with it, and is not a failure of its own.
     let app = started.inspect_err(|_| lifecycle.stop())?;
+    if let Some(traces) = traces {
+        traces.export("trueque-peer", Some(app.core.about.peer_id.to_string()), &lifecycle);
+    }
     // Whoever started this reads the lines to learn the ports, so they go out at once.
     let mut out = std::io::stdout();
     if let Some(address) = app.pserver_listen {

@@ -20,7 +20,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A peer's process. Dropping it kills it.
 pub struct Process {
-    pub pserver: SocketAddr,
+    /// None where it takes no calls.
+    pub pserver: Option<SocketAddr>,
     program: PathBuf,
     folder: PathBuf,
     environment: Vec<(String, String)>,
@@ -108,7 +109,7 @@ impl Process {
         }
         let api = Api::new(pclient.unwrap(), folder.join("share"));
         api.connected().await;
-        Self { pserver: pserver.unwrap(), program, folder, environment, api, child, _out: out }
+        Self { pserver, program, folder, environment, api, child, _out: out }
     }
 
     /// `kill -9`.

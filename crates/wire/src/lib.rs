@@ -6,12 +6,14 @@
 //! - [`proto`]: what two peers say to each other, generated from `proto/trueque/v1`.
 //! - [`rest`]: the JSON of both REST APIs.
 //! - [`http`]: how both of them read a request and word a refusal.
+//! - [`trace`]: how a trace goes on in the process that is asked.
 
 mod error;
 pub mod http;
 mod ids;
 pub mod proto;
 pub mod rest;
+pub mod trace;
 
 pub use error::{CODE_METADATA, ErrorCode, Retry};
 pub use ids::{IdError, PeerId, Username, UsernameError};

@@ -68,6 +68,8 @@ async fn sessions_come_and_go(catalog: &dyn Catalog) {
     assert_eq!(catalog.session(&[9; 32], NOW).await.unwrap(), None);
 
     assert!(online(catalog, ana, NOW + LEASE - 1).await && !online(catalog, ana, NOW + LEASE).await);
+    let online_at = async |now| catalog.online(now).await.unwrap();
+    assert_eq!((online_at(NOW).await, online_at(NOW + LEASE).await), (1, 0));
     let endpoints = vec!["10.0.0.1:1".to_owned()];
     let renewal =
         |after| Renewal { now: NOW + after, lease_until: NOW + after + LEASE, ..Renewal::default() };

@@ -162,6 +162,9 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Whether this peer has a session that is open.
     fn is_logged_in(&self, peer: PeerId, now: i64) -> Answer<'_, bool>;
 
+    /// How many peers have a lease that lasts.
+    fn online(&self, now: i64) -> Answer<'_, u64>;
+
     /// Extends the lease of an open session. The revision of its catalog.
     fn renew(&self, peer: PeerId, renewal: Renewal) -> Answer<'_, u64>;
 

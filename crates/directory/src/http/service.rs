@@ -25,7 +25,11 @@ pub(super) async fn readyz(State(app): State<Arc<App>>, _: NoQuery) -> Result<&'
     }
 }
 
-pub(super) async fn metrics(_: NoQuery) -> impl IntoResponse {
+pub(super) async fn metrics(State(app): State<Arc<App>>, _: NoQuery) -> impl IntoResponse {
+    if let Ok(online) = app.catalog.online(app.clock.millis()).await {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+        metrics::gauge!("directory_leases_online").set(online as f64);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], daemon::metrics::render())
 }
 

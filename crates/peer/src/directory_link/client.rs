@@ -23,6 +23,7 @@ use reqwest::Certificate;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Notify;
+use tracing::{Instrument, Span};
 use url::Url;
 use wire::{
     ErrorCode, PeerId, Username,
@@ -35,6 +36,7 @@ use wire::{
             SearchItem, SearchQuery, SessionReply, SessionRequest,
         },
     },
+    trace,
 };
 
 use crate::Failure;
@@ -248,7 +250,10 @@ impl DirectoryClient {
         let mut last = Failure::unavailable("no directory is set");
         for step in 0..inner.bases.len() {
             let at = (first + step) % inner.bases.len();
-            match self.send_to(&inner.bases[at], &call, token.as_deref()).await {
+            // Not the path: it holds what somebody searches for.
+            let span =
+                tracing::debug_span!("ask the directory", otel.kind = "client", http.method = %call.method);
+            match self.send_to(&inner.bases[at], &call, token.as_deref()).instrument(span).await {
                 Ok(answer) => {
                     inner.current.store(at, Ordering::Relaxed);
                     if call.with_token
@@ -279,6 +284,9 @@ impl DirectoryClient {
             self.0.http.request(call.method.clone(), format!("{url}{}", call.path)).timeout(call.limit);
         if let Some(token) = token {
             request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some(name) = trace::traceparent(&Span::current()) {
+            request = request.header(trace::TRACEPARENT, name);
         }
         if let Some(body) = &call.body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());

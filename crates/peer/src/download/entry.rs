@@ -163,6 +163,10 @@ impl Entry {
         self.view.lock().clone()
     }
 
+    pub(super) fn state(&self) -> DownloadState {
+        self.view.lock().state
+    }
+
     pub(super) fn update(&self, change: impl FnOnce(&mut Download)) {
         change(&mut self.view.lock());
     }

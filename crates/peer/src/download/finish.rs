@@ -35,7 +35,9 @@ pub(super) async fn finish(
     let wanted = SafeName::new(&view.name).map_err(|error| Failure::invalid(error.to_string()))?;
 
     let (part_, ground) = (part.clone(), engine.ground.clone());
+    let span = tracing::debug_span!("sync and place", size_bytes = part.outline().layout().size());
     let placed = tokio::task::spawn_blocking(move || {
+        let _span = span;
         ground.ensure().map_err(PlaceError::Io)?;
         part_.sync().map_err(PlaceError::Io)?;
         ground.place(part_.path(), &wanted, By::Link, Blocked::Number)

@@ -15,6 +15,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use wire::{
     ErrorCode, PeerId,
     rest::{
@@ -348,7 +349,7 @@ impl<'a> Job<'a> {
                 continue;
             };
             let meter = self.sources.meter(&order.source);
-            let span = order.span;
+            let (span, trace) = (order.span, span::traced(&order));
             let fetch = span::fetch(
                 self.engine.clone(),
                 self.part.clone(),
@@ -357,7 +358,8 @@ impl<'a> Job<'a> {
                 order,
                 self.arrived.0.clone(),
             );
-            self.spans.insert(span, self.tasks.spawn(async move { Note::Span(fetch.await) }));
+            self.spans
+                .insert(span, self.tasks.spawn(async move { Note::Span(fetch.await) }.instrument(trace)));
         }
     }
 
@@ -478,7 +480,7 @@ impl<'a> Job<'a> {
         if !self.looking {
             self.looking = true;
             let (directory, id) = (self.engine.directory.clone(), self.entry.content_id);
-            self.tasks.spawn(async move { Note::Located(directory.locate(id).await) });
+            self.tasks.spawn(async move { Note::Located(directory.locate(id).await) }.in_current_span());
         }
     }
 
@@ -512,7 +514,7 @@ impl<'a> Job<'a> {
                 layout.count(),
                 self.reports.0.clone(),
             );
-            self.tasks.spawn(async move { Note::Watched(watch.await) });
+            self.tasks.spawn(async move { Note::Watched(watch.await) }.in_current_span());
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, PieceSet};
+use tracing::Instrument;
 use wire::{PeerId, proto, rest::directory::Holder};
 
 use super::{
@@ -201,7 +202,7 @@ impl Job<'_> {
             missing.insert(index);
         });
         if let Some(asking) = self.bag.due(self.engine, Some(missing), now) {
-            self.tasks.spawn(async move { Note::Lettered(asking.await) });
+            self.tasks.spawn(async move { Note::Lettered(asking.await) }.in_current_span());
         }
     }
 

@@ -336,6 +336,20 @@ impl Downloads {
         self.engine.meter.rate(Instant::now())
     }
 
+    /// How many downloads that are not over are in each state.
+    pub fn by_state(&self) -> [(&'static str, usize); 5] {
+        let alive: Vec<DownloadState> =
+            self.registry.lock().alive.values().map(|entry| entry.state()).collect();
+        [
+            ("queued", DownloadState::Queued),
+            ("waiting", DownloadState::Waiting),
+            ("running", DownloadState::Running),
+            ("paused", DownloadState::Paused),
+            ("finishing", DownloadState::Finishing),
+        ]
+        .map(|(word, state)| (word, alive.iter().filter(|other| **other == state).count()))
+    }
+
     /// Follows every change of every download.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.engine.events.subscribe()

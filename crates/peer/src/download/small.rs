@@ -17,6 +17,7 @@ use content::{ContentId, Layout, Outline, PIECE_SIZE, PieceHasher, SafeName};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use wire::rest::{
     directory::{LocateReply, ReportKind},
     pclient::{Download, DownloadState, Event, PeerPath, Source},
@@ -131,7 +132,8 @@ pub(super) async fn start_many(
 
     let (downloads, soft) = (downloads.clone(), downloads.lifecycle.soft());
     let lifecycle = downloads.lifecycle.clone();
-    lifecycle.spawn("small downloads", async move { run(downloads, created, soft).await });
+    let span = tracing::debug_span!("download small files", small_files = created.len());
+    lifecycle.spawn("small downloads", run(downloads, created, soft).instrument(span));
     Ok(shown)
 }
 
@@ -157,13 +159,14 @@ async fn run(downloads: Downloads, created: Vec<Arc<Entry>>, soft: CancellationT
         }
         for (lane, asked) in lanes.into_iter().enumerate() {
             let (downloads, target, soft) = (downloads.clone(), target.clone(), soft.clone());
-            questions.spawn(async move {
+            let asking = async move {
                 for files in asked {
                     if !soft.is_cancelled() {
                         ask(&downloads, &target, lane, files).await;
                     }
                 }
-            });
+            };
+            questions.spawn(asking.in_current_span());
         }
     }
     while questions.join_next().await.is_some() {}
@@ -274,6 +277,7 @@ async fn receive(
     match asked.await {
         Err(error) => fault = Some(error.into()),
         Ok((rung, mut answer)) => {
+            let received = received(rung);
             let mut together: Vec<(Wanted, Bytes)> = Vec::with_capacity(WRITE_TOGETHER);
             loop {
                 let next = match tokio::time::timeout(SILENCE_TIMEOUT, answer.next()).await {
@@ -292,7 +296,7 @@ async fn receive(
                     Some(Ok(chunk)) => {
                         engine.throttle.take(chunk.data.len() as u64).await;
                         engine.meter.add(chunk.data.len() as u64);
-                        received(rung, chunk.data.len());
+                        received.increment(chunk.data.len() as u64);
                         // Each is answered once: whoever says more would have us listen for ever.
                         let Some(mut file) = waiting.get_mut(chunk.index as usize).and_then(Option::take)
                         else {

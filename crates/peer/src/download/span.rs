@@ -6,8 +6,9 @@
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, task::JoinHandle};
-use wire::{ErrorCode, rest::pclient::PeerPath};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tracing::Span;
+use wire::{ErrorCode, rest::pclient::PeerPath, trace};
 
 use super::{
     Part, PieceError,
@@ -48,6 +49,17 @@ enum Fault {
     /// More bytes than were asked for.
     TooMuch,
     Inside(Failure),
+}
+
+/// One question, for traces.
+pub(super) fn traced(order: &Order) -> Span {
+    tracing::debug_span!(
+        "fetch",
+        otel.kind = "client",
+        peer.id = %order.source,
+        pieces = order.pieces.len(),
+        path = tracing::field::Empty,
+    )
 }
 
 pub(super) async fn fetch(
@@ -95,13 +107,22 @@ pub(super) async fn fetch(
             ended.refusal = Some(failure);
         }
     }
+    if let Some(why) = word(ended.outcome) {
+        trace::failed(&Span::current(), why);
+    }
     ended
 }
 
-/// Counts what came over one way, of use or not.
-pub(super) fn received(rung: Rung, bytes: usize) {
-    let path = PeerPath::from(rung).word();
-    metrics::counter!("trueque_received_bytes_total", "path" => path).increment(bytes as u64);
+fn word(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Done => None,
+        Outcome::Missing => Some("missing"),
+        Outcome::Busy => Some("busy"),
+        Outcome::Corrupt => Some("corrupt"),
+        Outcome::Unreachable => Some("unreachable"),
+        Outcome::Moved => Some("another path"),
+        Outcome::Cancelled => Some("cancelled"),
+    }
 }
 
 async fn run(
@@ -114,14 +135,21 @@ async fn run(
 ) -> Result<(), Fault> {
     let layout = part.outline().layout();
     let range = layout.span(&order.pieces);
+    let path = link.rung().as_str();
+    Span::current().record("path", path);
+    let (asked, received) = (Instant::now(), received(link.rung()));
     let mut chunks = link.fetch(part.outline().id(), range).await.map_err(Fault::Link)?;
+    let mut first = Some(metrics::histogram!("trueque_fetch_first_byte_seconds", "path" => path));
 
     let mut writing: VecDeque<(u32, JoinHandle<Result<(), PieceError>>)> = VecDeque::new();
     let mut piece = Gathering::new(&order.pieces, layout.len(order.pieces.start));
     while let Some(bytes) = next(&mut chunks).await? {
+        if let Some(first) = first.take() {
+            first.record(asked.elapsed());
+        }
         engine.throttle.take(bytes.len() as u64).await;
         engine.meter.add(bytes.len() as u64);
-        received(link.rung(), bytes.len());
+        received.increment(bytes.len() as u64);
         let mut rest = bytes;
         while !rest.is_empty() {
             if piece.index >= order.pieces.end {
@@ -152,6 +180,11 @@ async fn run(
         return Err(Fault::Link(LinkError::Answered(failure)));
     }
     Ok(())
+}
+
+/// Counts the bytes that come by one way, verified or not. Looked up once for each question, not for each chunk.
+pub(super) fn received(rung: Rung) -> metrics::Counter {
+    metrics::counter!("trueque_received_bytes_total", "path" => rung.as_str())
 }
 
 /// The portions of the piece that is arriving.

@@ -87,6 +87,17 @@ pub enum Rung {
     Relayed,
 }
 
+impl Rung {
+    /// The word for it, as in REST and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Reversed => "reversed",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
 const RUNGS: [Rung; 3] = [Rung::Direct, Rung::Reversed, Rung::Relayed];
 
 /// Something for each rung.

@@ -17,7 +17,8 @@ use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prost::Message;
 use tonic::{Streaming, body::Body, codegen::Service};
-use wire::{CODE_METADATA, proto};
+use tracing::Span;
+use wire::{CODE_METADATA, proto, trace};
 
 use super::{GrpcChunks, LinkError, SILENCE_TIMEOUT, Target, h2};
 use crate::{
@@ -218,6 +219,7 @@ impl Service<Request<Body>> for Channel {
         if let Ok(uri) = http::Uri::from_parts(parts) {
             *request.uri_mut() = uri;
         }
+        trace::tell(request.headers_mut(), &Span::current());
         Box::pin(self.sender.send_request(request))
     }
 }

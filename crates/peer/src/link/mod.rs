@@ -30,6 +30,7 @@ use daemon::Lifecycle;
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tracing::{Instrument, Span};
 use wire::{
     PeerId, Username, proto,
     rest::{
@@ -164,15 +165,24 @@ impl Link {
         self.rung
     }
 
+    /// A question until its answer begins.
+    fn span(&self, method: &'static str) -> Span {
+        let path = self.rung.as_str();
+        tracing::debug_span!("ask", otel.kind = "client", otel.name = method, rpc.method = method, path)
+    }
+
     /// Size, proof from `first_piece` on, and pieces.
     ///
     /// # Errors
     /// See [`LinkError`].
     pub async fn describe(&self, id: ContentId, first_piece: u32) -> Result<proto::Description, LinkError> {
-        match &self.way {
-            Way::Grpc(link) => link.describe(id, first_piece).await,
-            Way::Relay(link) => link.describe(id, first_piece).await,
-        }
+        let asking = async {
+            match &self.way {
+                Way::Grpc(link) => link.describe(id, first_piece).await,
+                Way::Relay(link) => link.describe(id, first_piece).await,
+            }
+        };
+        asking.instrument(self.span("Describe")).await
     }
 
     /// The bytes `range`, whole pieces, as they come. The caller watches for silence.
@@ -191,10 +201,13 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub async fn fetch_many(&self, ids: &[ContentId]) -> Result<Messages<proto::FileChunk>, LinkError> {
-        match &self.way {
-            Way::Grpc(link) => Ok(messages(link.fetch_many(ids).await?)),
-            Way::Relay(link) => link.fetch_many(ids).await,
-        }
+        let asking = async {
+            match &self.way {
+                Way::Grpc(link) => Ok(messages(link.fetch_many(ids).await?)),
+                Way::Relay(link) => link.fetch_many(ids).await,
+            }
+        };
+        asking.instrument(self.span("FetchMany")).await
     }
 
     /// Follows what the peer has of a content, and who else fetches it.
@@ -202,10 +215,13 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub async fn watch(&self, id: ContentId) -> Result<Messages<proto::PieceSet>, LinkError> {
-        match &self.way {
-            Way::Grpc(link) => Ok(messages(link.watch(id).await?)),
-            Way::Relay(link) => link.watch(id).await,
-        }
+        let asking = async {
+            match &self.way {
+                Way::Grpc(link) => Ok(messages(link.watch(id).await?)),
+                Way::Relay(link) => link.watch(id).await,
+            }
+        };
+        asking.instrument(self.span("Watch")).await
     }
 
     /// What the peer lets us see of its files.
@@ -213,10 +229,13 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub async fn list(&self) -> Result<Messages<proto::File>, LinkError> {
-        match &self.way {
-            Way::Grpc(link) => Ok(messages(link.list().await?)),
-            Way::Relay(link) => link.list().await,
-        }
+        let asking = async {
+            match &self.way {
+                Way::Grpc(link) => Ok(messages(link.list().await?)),
+                Way::Relay(link) => link.list().await,
+            }
+        };
+        asking.instrument(self.span("List")).await
     }
 
     /// Tells the peer's user of a file to fetch from us.
@@ -224,10 +243,13 @@ impl Link {
     /// # Errors
     /// See [`LinkError`].
     pub async fn offer(&self, offer: proto::OfferRequest) -> Result<proto::OfferReply, LinkError> {
-        match &self.way {
-            Way::Grpc(link) => link.offer(offer).await,
-            Way::Relay(link) => link.offer(offer).await,
-        }
+        let asking = async {
+            match &self.way {
+                Way::Grpc(link) => link.offer(offer).await,
+                Way::Relay(link) => link.offer(offer).await,
+            }
+        };
+        asking.instrument(self.span("Offer")).await
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use content::{ContentId, Layout, PieceSet};
 use daemon::{Clock, Lifecycle};
 use tokio::{sync::mpsc, time::Instant};
+use tracing::Instrument;
 use wire::{
     ErrorCode, PeerId,
     proto::{self, question::Ask},
@@ -20,6 +21,8 @@ use zeroize::Zeroizing;
 use super::KEPT;
 use crate::{
     Failure,
+    link::Rung,
+    pserver::{consumed, sent},
     relay::{
         Relay,
         broker::Receipt,
@@ -98,7 +101,7 @@ pub(crate) fn start(
                 () = tokio::time::sleep(pause) => {}
                 changed = state.changed() => if changed.is_err() { return },
                 letter = wants.recv(), if holder.stuck.is_none() => match letter {
-                    Some(letter) => holder.take(Letter::Sealed(letter)).await,
+                    Some(letter) => holder.consume(letter).await,
                     None => return,
                 },
             }
@@ -107,13 +110,18 @@ pub(crate) fn start(
             while holder.stuck.is_none()
                 && let Ok(letter) = wants.try_recv()
             {
-                holder.take(Letter::Sealed(letter)).await;
+                holder.consume(letter).await;
             }
         }
     });
 }
 
 impl Holder {
+    async fn consume(&mut self, letter: Incoming) {
+        let span = consumed(&letter);
+        self.take(Letter::Sealed(letter)).instrument(span).await;
+    }
+
     async fn take(&mut self, letter: Letter) {
         let since = Instant::now();
         if let Some(letter) = self.deal_with(letter).await {
@@ -351,7 +359,7 @@ impl Holder {
         let range = layout.range(index);
         let reading = self.service.fetch(caller, promise.content_id, range.start, range.end - range.start);
         let mut reading = match reading {
-            Ok(reading) => reading,
+            Ok(reading) => reading.counted(sent(Rung::Relayed)),
             Err(busy) if busy.code == ErrorCode::RateLimited => return Ok(Sent::Full),
             Err(refusal) => return Ok(Sent::Refused(refusal)),
         };

@@ -16,8 +16,10 @@ use http_body_util::{BodyExt, Limited, StreamBody};
 use prost::Message;
 use wire::proto;
 
+use super::sent;
 use crate::{
     Failure,
+    link::Rung,
     service::{Reading, Service},
     tls::Caller,
 };
@@ -30,10 +32,11 @@ const DATA_FIELD: u8 = 0x0a;
 pub(super) async fn fetch(
     State(service): State<Service>,
     Extension(caller): Extension<Caller>,
+    Extension(rung): Extension<Rung>,
     request: Request,
 ) -> Response {
     match open(&service, &caller, request).await {
-        Ok(reading) => answer(reading),
+        Ok(reading) => answer(reading.counted(sent(rung))),
         Err(failure) => tonic::Status::from(failure).into_http::<Body>().into_response(),
     }
 }

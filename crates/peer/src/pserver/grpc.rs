@@ -12,8 +12,8 @@ use wire::{
     proto::{self, files_server::FilesServer},
 };
 
-use super::{deadline, fetch, small::SmallFiles};
-use crate::{Failure, service::Service, tls::Caller};
+use super::{deadline, fetch, sent, small::SmallFiles, traced};
+use crate::{Failure, link::Rung, service::Service, tls::Caller};
 
 /// The largest question: 1,000 content ids.
 const MAX_QUESTION: usize = 64 << 10;
@@ -31,7 +31,11 @@ pub(super) fn router(service: Service, soft: CancellationToken) -> anyhow::Resul
         .build_v1()?;
     let routes = Routes::default().add_service(health).add_service(reflection).add_service(files);
     let fast = Router::new().route("/trueque.v1.Files/Fetch", post(fetch::fetch)).with_state(service);
-    Ok(routes.into_axum_router().merge(fast).layer(middleware::from_fn(deadline::layer)))
+    Ok(routes
+        .into_axum_router()
+        .merge(fast)
+        .layer(middleware::from_fn(deadline::layer))
+        .layer(middleware::from_fn(traced::layer)))
 }
 
 struct Door {
@@ -78,10 +82,10 @@ impl proto::files_server::Files for Door {
         &self,
         request: Request<proto::FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
-        let caller = caller(&request)?;
+        let (caller, sent) = (caller(&request)?, sent(rung(&request)));
         let question = request.into_inner();
         let id = content_id(&question.content_id)?;
-        let reading = self.service.fetch(&caller, id, question.offset, question.length)?;
+        let reading = self.service.fetch(&caller, id, question.offset, question.length)?.counted(sent);
         let chunks = futures::stream::unfold(reading, |mut reading| async move {
             let block = reading.next().await?;
             Some((block.map(|data| proto::Chunk { data }).map_err(Status::from), reading))
@@ -93,9 +97,9 @@ impl proto::files_server::Files for Door {
         &self,
         request: Request<proto::FetchManyRequest>,
     ) -> Result<Response<Self::FetchManyStream>, Status> {
-        let caller = caller(&request)?;
+        let (caller, sent) = (caller(&request)?, sent(rung(&request)));
         let ids = request.into_inner().content_ids;
-        let files = SmallFiles::open(&self.service, caller, &ids)?;
+        let files = SmallFiles::open(&self.service, caller, &ids, sent)?;
         let files = futures::stream::unfold(files, |mut files| async move {
             let some = files.read_some().await?;
             Some((futures::stream::iter(some.into_iter().map(Ok)), files))
@@ -130,6 +134,11 @@ impl proto::files_server::Files for Door {
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     let known = request.extensions().get::<Caller>().cloned();
     known.ok_or_else(|| ErrorCode::Unauthenticated.to_status("the connection carries no peer's certificate"))
+}
+
+/// Which way the answer goes; every connection was told that too.
+fn rung<T>(request: &Request<T>) -> Rung {
+    request.extensions().get().copied().unwrap_or(Rung::Direct)
 }
 
 pub(super) fn content_id(bytes: &[u8]) -> Result<ContentId, Failure> {

@@ -20,6 +20,7 @@ mod reverse;
 mod small;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 use std::{
     sync::Arc,
@@ -41,12 +42,13 @@ use tower::ServiceExt;
 use linger::Linger;
 pub use relay::{OnDialMe, RelayDoor};
 pub use reverse::DialBacks;
+pub(crate) use traced::consumed;
 
 use wire::rest::pclient::FetchPath;
 
 use crate::{
     connection::{self, Connection},
-    link::{GrpcLink, Reversals, h2, reverse::Token},
+    link::{GrpcLink, Reversals, Rung, h2, reverse::Token},
     service::Service,
     tls::{NetworkTls, Purpose},
 };
@@ -130,12 +132,17 @@ impl Pserver {
     async fn serve(&self, connection: Connection, place: OwnedSemaphorePermit) -> anyhow::Result<()> {
         let _place = place;
         let Connection { stream, other: mut caller, ended, purpose, .. } = connection;
-        if purpose == Purpose::Reversal {
-            caller.path = FetchPath::Reversed;
-        }
+        let rung = match purpose {
+            Purpose::Calls => Rung::Direct,
+            Purpose::Reversal => {
+                caller.path = FetchPath::Reversed;
+                Rung::Reversed
+            }
+        };
         let router =
             self.router.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(caller.clone());
+                request.extensions_mut().insert(rung);
                 request.map(axum::body::Body::new)
             });
         let tasks = h2::Tracked { lifecycle: self.lifecycle.clone(), ended: ended.clone() };
@@ -179,6 +186,11 @@ fn ended(how: anyhow::Result<()>) {
     if let Err(error) = how {
         tracing::debug!(error = %format!("{error:#}"), "a connection from a peer ended badly");
     }
+}
+
+/// Counts the bytes of files that go out by one way.
+pub(crate) fn sent(rung: Rung) -> metrics::Counter {
+    metrics::counter!("trueque_sent_bytes_total", "path" => rung.as_str())
 }
 
 fn refuse(reason: &'static str) {

@@ -17,6 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use wire::{
     ErrorCode,
     proto::{self, question::Ask},
@@ -24,11 +25,13 @@ use wire::{
 
 use super::{
     grpc::{LIST_PAGE, content_id},
-    refuse,
+    refuse, sent,
     small::SmallFiles,
+    traced,
 };
 use crate::{
     Failure,
+    link::Rung,
     relay::{
         Kind, Relay,
         message::Incoming,
@@ -94,15 +97,16 @@ impl RelayDoor {
                     question = live.recv() => question,
                 };
                 let Some(question) = question else { return };
-                let door = door.clone();
-                tasks.spawn("question over the relay", async move {
+                let (door, span) = (door.clone(), traced::consumed(&question));
+                let answering = async move {
                     if let Ok(asked) = door.relay.open(question).await {
                         // Those that mostly wait have places of their own.
                         let place = Some(place).filter(|_| !matches!(asked.ask, Ask::Watch(_)));
                         door.take(asked).await;
                         drop(place);
                     }
-                });
+                };
+                tasks.spawn("question over the relay", answering.instrument(span));
             }
         });
     }
@@ -112,12 +116,13 @@ impl RelayDoor {
         receipt.done().await;
         metrics::counter!("trueque_relay_questions_total", "kind" => kind_of(&ask)).increment(1);
         let peer = caller.peer_id;
+        let span = traced::answer(kind_of(&ask), Some(peer));
         let sink = AnswerSink::new(&self.relay, peer, terms.back, request, &reply, terms.patience);
         // Logged, and nothing can be said.
         let Ok(sink) = sink else { return };
         let places = if matches!(ask, Ask::Watch(_)) { &self.watches } else { &self.questions };
         let answered = match places.try_acquire() {
-            Ok(_place) => self.answer(&caller, ask, &terms, sink).await,
+            Ok(_place) => self.answer(&caller, ask, &terms, sink).instrument(span).await,
             Err(_) => sink.end(Err(too_many())).await,
         };
         if let Err(gone) = answered {
@@ -192,7 +197,7 @@ impl RelayDoor {
         let opened = content_id(&question.content_id)
             .and_then(|id| self.service.fetch(caller, id, question.offset, question.length));
         let mut reading = match opened {
-            Ok(reading) => reading.at_most(allowed),
+            Ok(reading) => reading.at_most(allowed).counted(sent(Rung::Relayed)),
             Err(failure) => return sink.end(Err(failure)).await,
         };
         if question.length == 0 {
@@ -231,7 +236,8 @@ impl RelayDoor {
         terms: &Terms,
         mut sink: AnswerSink,
     ) -> Result<(), Gone> {
-        let opened = SmallFiles::open(&self.service, caller.clone(), &question.content_ids);
+        let sent = sent(Rung::Relayed);
+        let opened = SmallFiles::open(&self.service, caller.clone(), &question.content_ids, sent);
         let mut files = match opened {
             Ok(files) => files,
             Err(failure) => return sink.end(Err(failure)).await,

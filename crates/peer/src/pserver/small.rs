@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use content::ContentId;
-use tokio::sync::OwnedSemaphorePermit;
 use wire::proto;
 
 use super::grpc::content_id;
 use crate::{
     Failure,
-    service::{MAX_FETCH_MANY, Service},
+    service::{MAX_FETCH_MANY, Service, UploadPlace},
     tls::Caller,
 };
 
@@ -23,7 +22,8 @@ const READ_TOGETHER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct SmallFiles {
     reader: Reader,
-    _place: OwnedSemaphorePermit,
+    sent: metrics::Counter,
+    _place: UploadPlace,
 }
 
 #[derive(Debug, Clone)]
@@ -37,7 +37,12 @@ struct Reader {
 impl SmallFiles {
     /// # Errors
     /// `invalid_argument` for too many ids, or what is none; `rate_limited` where all upload places are taken.
-    pub(super) fn open(service: &Service, caller: Caller, ids: &[Bytes]) -> Result<Self, Failure> {
+    pub(super) fn open(
+        service: &Service,
+        caller: Caller,
+        ids: &[Bytes],
+        sent: metrics::Counter,
+    ) -> Result<Self, Failure> {
         if ids.len() > MAX_FETCH_MANY {
             let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
             return Err(Failure::invalid(detail));
@@ -45,7 +50,7 @@ impl SmallFiles {
         let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
         let place = service.upload_place()?;
         let reader = Reader { service: service.clone(), caller, ids: ids.into(), next: 0 };
-        Ok(Self { reader, _place: place })
+        Ok(Self { reader, sent, _place: place })
     }
 
     /// The next ones, in the order asked; `None` after the last.
@@ -59,6 +64,7 @@ impl SmallFiles {
         self.reader.next += files.len();
         let bytes: usize = files.iter().map(|file| file.data.len()).sum();
         self.reader.service.throttle(bytes as u64).await;
+        self.sent.increment(bytes as u64);
         Some(files)
     }
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{Instrument, Span};
 use wire::{
-    ErrorCode,
+    ErrorCode, PeerId,
     proto::{self, question::Ask},
+    trace,
 };
 
 use super::{
@@ -161,6 +163,7 @@ impl Relay {
         if answers_at(&state.borrow()) != Some(queue) {
             return Err(lost());
         }
+        let span = publishing("live", to.peer_id);
         let outgoing = Outgoing {
             to: to.peer_id,
             route: Route::Live,
@@ -168,10 +171,10 @@ impl Relay {
             correlation_id: None,
             answer_to: Some(queue),
             expires: Some(question.patience),
-            trace: None,
+            trace: trace::traceparent(&span),
             body,
         };
-        match timeout(question.patience, self.inner.broker.publish(outgoing)).await {
+        match timeout(question.patience, self.inner.broker.publish(outgoing)).instrument(span).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(publish_error(error)),
             Err(_) => return Err(publish_error(PublishError::Silent)),
@@ -279,6 +282,18 @@ fn read(opened: Opened) -> Option<Result<Part, LinkError>> {
             Err(_) => unexpected(),
         })),
     }
+}
+
+/// A question on its way to the broker. Whoever takes it goes on with its trace.
+pub(super) fn publishing(queue: &'static str, to: PeerId) -> Span {
+    tracing::debug_span!(
+        "publish",
+        otel.kind = "producer",
+        otel.name = "publish a question",
+        messaging.system = "rabbitmq",
+        messaging.destination = queue,
+        peer.id = %to,
+    )
 }
 
 pub(super) fn unreachable(why: impl std::fmt::Display) -> LinkError {

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
+use tracing::Instrument;
 use wire::{
     PeerId,
     proto::{self, question::Ask},
+    trace,
 };
 
 use super::{
     Relay,
-    ask::{publish_error, unreachable},
+    ask::{publish_error, publishing, unreachable},
     message::{MessageId, Outgoing, PublishError, Route},
     seal::{self, PeerKey, ReplyKey, Routing},
 };
@@ -82,6 +84,7 @@ impl Relay {
     /// [`LinkError::Unreachable`] where the broker does not take it, because it cannot be reached, the peer was never
     /// on the relay, or too much waits for it already.
     pub(crate) async fn leave(&self, letter: Letter) -> Result<(), LinkError> {
+        let span = publishing("wants", letter.to);
         let outgoing = Outgoing {
             to: letter.to,
             route: Route::Want,
@@ -89,10 +92,10 @@ impl Relay {
             correlation_id: None,
             answer_to: None,
             expires: None,
-            trace: None,
+            trace: trace::traceparent(&span),
             body: letter.body,
         };
-        match timeout(LIMIT, self.inner.broker.publish(outgoing)).await {
+        match timeout(LIMIT, self.inner.broker.publish(outgoing)).instrument(span).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(publish_error(error)),
             Err(_) => Err(publish_error(PublishError::Silent)),

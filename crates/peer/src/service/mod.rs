@@ -17,7 +17,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, PieceSet};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::{ErrorCode, Username, proto, rest::Audience};
 
 pub use blocks::Blocks;
@@ -131,7 +131,7 @@ impl Service {
     ///
     /// # Errors
     /// `rate_limited` where there is none.
-    pub fn quiet_place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
+    pub fn quiet_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
         self.inner.quiet.clone().try_acquire_owned().map_err(|_| refused("too many open streams"))
     }
 
@@ -237,8 +237,9 @@ impl Service {
     ///
     /// # Errors
     /// `rate_limited` where there is none.
-    pub fn upload_place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Failure> {
-        self.inner.uploads.clone().try_acquire_owned().map_err(|_| refused("all upload places are taken"))
+    pub fn upload_place(&self) -> Result<UploadPlace, Failure> {
+        let place = self.inner.uploads.clone().try_acquire_owned();
+        place.map(UploadPlace::new).map_err(|_| refused("all upload places are taken"))
     }
 
     /// Waits until `bytes` may be sent.
@@ -314,6 +315,25 @@ impl std::fmt::Debug for Service {
         f.debug_struct("Service")
             .field("free_uploads", &self.inner.uploads.available_permits())
             .finish_non_exhaustive()
+    }
+}
+
+/// A place among the uploads, counted while it is taken.
+#[derive(Debug)]
+pub struct UploadPlace {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl UploadPlace {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("trueque_uploads_running").increment(1.0);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for UploadPlace {
+    fn drop(&mut self) {
+        metrics::gauge!("trueque_uploads_running").decrement(1.0);
     }
 }
 

@@ -14,10 +14,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::task::JoinHandle;
+use tracing::Span;
 use wire::ErrorCode;
 
-use super::{Blocks, OnChanged, blocks::BLOCK};
+use super::{Blocks, OnChanged, UploadPlace, blocks::BLOCK};
 use crate::{
     Failure,
     audit::Page,
@@ -105,7 +106,10 @@ pub struct Reading {
     throttle: Throttle,
     meter: Meter,
     page: Page,
-    _place: OwnedSemaphorePermit,
+    sent: Option<metrics::Counter>,
+    _place: UploadPlace,
+    /// From the first block to the last.
+    _span: Span,
 }
 
 impl Reading {
@@ -116,13 +120,29 @@ impl Reading {
         throttle: Throttle,
         meter: Meter,
         page: Page,
-        place: OwnedSemaphorePermit,
+        place: UploadPlace,
     ) -> Self {
-        let start = range.start;
-        let mut reading =
-            Self { open, start, left: range, ahead: None, blocks, throttle, meter, page, _place: place };
+        let mut reading = Self {
+            open,
+            start: range.start,
+            _span: tracing::debug_span!("read from disk", size_bytes = range.end - range.start),
+            left: range,
+            ahead: None,
+            blocks,
+            throttle,
+            meter,
+            page,
+            sent: None,
+            _place: place,
+        };
         reading.read_ahead();
         reading
+    }
+
+    /// Counts what is handed out here too: the doors know by which way it goes.
+    pub fn counted(mut self, sent: metrics::Counter) -> Self {
+        self.sent = Some(sent);
+        self
     }
 
     /// Ends it after `bytes`, where it would not end before.
@@ -143,6 +163,9 @@ impl Reading {
             self.throttle.take(bytes.len() as u64).await;
             self.meter.add(bytes.len() as u64);
             self.page.add(bytes.len() as u64);
+            if let Some(sent) = &self.sent {
+                sent.increment(bytes.len() as u64);
+            }
         }
         Some(block)
     }

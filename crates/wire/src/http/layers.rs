@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use super::Problem;
-use crate::ErrorCode;
+use crate::{ErrorCode, trace};
 
 /// The largest JSON body where a route does not say otherwise: 64 KiB.
 pub const JSON_LIMIT: usize = 64 << 10;
@@ -50,6 +50,7 @@ async fn observe(request: Request, next: Next) -> Response {
 
     // On every line that it logs, whatever is filtered: an internal error is found by the id that its caller was told.
     let span = tracing::error_span!("request", request.id = %id, http.method = %method, http.route = %route);
+    trace::follow_headers(&span, request.headers());
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = worded(response, &id);
 
@@ -57,6 +58,10 @@ async fn observe(request: Request, next: Next) -> Response {
     let labels = [("method", known(&method)), ("route", route), ("status", lasting(status.as_str()))];
     metrics::counter!("trueque_http_requests_total", &labels).increment(1);
     metrics::histogram!("trueque_http_request_seconds", &labels[..2]).record(started.elapsed().as_secs_f64());
+    trace::note(&span, "http.status", status.as_u16().into());
+    if status.is_server_error() {
+        trace::failed(&span, lasting(status.as_str()));
+    }
     span.in_scope(|| tracing::debug!(http.status = status.as_u16(), "answered"));
 
     if let Ok(value) = HeaderValue::from_str(&id) {

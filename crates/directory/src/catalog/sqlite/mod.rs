@@ -140,6 +140,10 @@ impl Catalog for SqliteCatalog {
         ready(Ok(self.shared.roster.peer(peer).is_some_and(open)))
     }
 
+    fn online(&self, now: i64) -> Answer<'_, u64> {
+        ready(Ok(self.shared.roster.online(now).len() as u64))
+    }
+
     fn renew(&self, peer: PeerId, renewal: Renewal) -> Answer<'_, u64> {
         Box::pin(async move {
             let row = self.row(peer)?;

@@ -7,7 +7,7 @@
 
 use std::{
     sync::{Arc, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -169,6 +169,7 @@ fn write_groups(conn: &Connection, jobs: &mpsc::Receiver<Job>, shared: &Shared, 
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         };
         untidy = true;
+        let begun = Instant::now();
         let mut replies = Vec::new();
         let lost = match write_group(conn, first, jobs, shared, &mut next_content, &mut replies) {
             Ok(effects) => {
@@ -185,6 +186,7 @@ fn write_groups(conn: &Connection, jobs: &mpsc::Receiver<Job>, shared: &Shared, 
                 Some(failure(&error))
             }
         };
+        metrics::histogram!("directory_commit_seconds").record(begun.elapsed());
         metrics::counter!("directory_groups_total").increment(1);
         metrics::counter!("directory_group_jobs_total").increment(replies.len() as u64);
         for reply in replies {

@@ -25,6 +25,10 @@ pub(super) async fn ready(State(pclient): State<Pclient>, _: NoQuery) -> Result<
 pub(super) async fn metrics(State(pclient): State<Pclient>, _: NoQuery) -> Text {
     let (files, bytes) = pclient.library.totals();
     let (down, up) = pclient.rates();
+    for (state, count) in pclient.downloads.by_state() {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        metrics::gauge!("trueque_downloads", "state" => state).set(count);
+    }
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
     let value = |count: u64| count as f64;
     metrics::gauge!("trueque_shared_files").set(value(files));
