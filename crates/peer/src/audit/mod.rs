@@ -157,7 +157,10 @@ impl Audit {
         if open.is_empty() && !forget {
             return Ok(());
         }
-        let rows: Arc<[AuditRow]> = open.into_iter().map(row).collect();
+        let mut rows: Vec<AuditRow> = open.into_iter().map(row).collect();
+        // Their numbers are the order in which they are shown.
+        rows.sort_by_key(|row| row.started_at);
+        let rows: Arc<[AuditRow]> = rows.into();
         let before = self.inner.clock.millis() - millis(self.inner.keep);
         let writing = rows.clone();
         let written = self.inner.store.write(move |t| {
