@@ -14,9 +14,10 @@ use anyhow::Context;
 use daemon::{Clock, Lifecycle};
 use tokio::net::TcpListener;
 use url::Url;
-use wire::rest::pclient::Event;
+use wire::{ErrorCode, rest::pclient::Event};
 
 use crate::{
+    Failure,
     audit::Audit,
     config::{PserverListen, Settings, is_loopback},
     data_dir::DataDir,
@@ -231,8 +232,12 @@ impl App {
         let pserver = Pserver::new(service.clone(), tls, reversals, lifecycle)?;
         let dial_backs = DialBacks::new(pserver.clone(), core.directory.clone());
         let on_dial_me: OnDialMe = Arc::new(move |asker, asked| {
-            let dial_backs = dial_backs.clone();
-            Box::pin(async move { dial_backs.dial(asker.peer_id, &asked.endpoints, &asked.token).await })
+            let dial_backs = Some(dial_backs.clone()).filter(|_| pserver_listen.is_some());
+            Box::pin(async move {
+                let no_calls = || Failure::new(ErrorCode::Unprocessable, "this peer takes no calls");
+                let dial_backs = dial_backs.ok_or_else(no_calls)?;
+                dial_backs.dial(asker.peer_id, &asked.endpoints, &asked.token).await
+            })
         });
         RelayDoor::open(relay, inbox.live, service, on_dial_me, lifecycle);
         if let Some(listener) = doors.pserver {

@@ -472,7 +472,11 @@ impl Links {
         let relay = self.relay_for(target).is_some();
         PerRung {
             direct: of(Rung::Direct, !target.endpoints.is_empty()),
-            reversed: of(Rung::Reversed, relay && inner.reversals.are_possible()),
+            // Who takes no calls does not answer on connections of its own making either.
+            reversed: of(
+                Rung::Reversed,
+                relay && !target.endpoints.is_empty() && inner.reversals.are_possible(),
+            ),
             relayed: if relay { Standing::Open } else { Standing::Missing },
         }
     }

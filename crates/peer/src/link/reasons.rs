@@ -20,7 +20,7 @@ impl Links {
         let known = self.inner.peers.lock().get(&target.peer_id).cloned().unwrap_or_default();
         let mut reasons = vec![self.not_direct(target, &known)];
         if matches!(path, PeerPath::Relayed | PeerPath::Offline) {
-            reasons.extend(self.not_reversed(&known));
+            reasons.extend(self.not_reversed(target, &known));
         }
         if path == PeerPath::Offline {
             reasons.push(self.not_relayed(target, &known));
@@ -38,8 +38,11 @@ impl Links {
         }
     }
 
-    /// Nothing to say where there is no relay to ask by.
-    fn not_reversed(&self, lines: &Lines) -> Option<String> {
+    /// Nothing to say where there is no relay to ask by, or nobody who would dial.
+    fn not_reversed(&self, target: &Target, lines: &Lines) -> Option<String> {
+        if target.endpoints.is_empty() {
+            return None;
+        }
         self.inner.relay.as_ref().filter(|relay| relay.is_on())?;
         if !self.inner.reversals.are_possible() {
             return Some("it cannot dial this peer, which takes no calls".to_owned());

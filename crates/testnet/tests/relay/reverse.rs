@@ -21,6 +21,9 @@ use wire::rest::pclient::{Download, FetchPath, PeerPath};
 
 use crate::big;
 
+/// Nobody listens there.
+const NOWHERE: &str = "127.0.0.1:1";
+
 fn with_broker(settings: &mut Settings, url: &str) {
     settings.amqp = AmqpSetting::At(url.to_owned().into());
 }
@@ -42,15 +45,15 @@ fn only_from(download: &Download, holder: &str, path: PeerPath) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_takes_no_calls_serves_over_connections_that_it_makes() {
+async fn a_peer_whose_address_leads_nowhere_serves_over_connections_that_it_makes() {
     let broker = Rabbit::shared().await;
     let network = Network::start().await;
     let ana = network.peer_with("ana", |settings| with_broker(settings, &broker)).await;
-    let taking_no_calls = |settings: &mut Settings| {
+    let leading_nowhere = |settings: &mut Settings| {
         with_broker(settings, &broker);
-        settings.pserver_listen = PserverListen::Off;
+        settings.pserver_advertise = vec![NOWHERE.to_owned()];
     };
-    let ben = network.peer_with("ben", taking_no_calls).await;
+    let ben = network.peer_with("ben", leading_nowhere).await;
     let id = ben.share("one way.bin", &big(300, 48)).await;
     ana.found("one way", id, 1).await;
     only_from(&ana.fetch(id).await, "ben", PeerPath::Reversed);

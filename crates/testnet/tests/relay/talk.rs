@@ -71,3 +71,22 @@ async fn a_file_comes_over_the_relay_whole_and_verified() {
     }
     network.end([ana, ben]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_takes_no_calls_is_reached_over_the_relay_alone() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    // This one could be dialled.
+    let ana =
+        network.peer_with("ana", |settings| settings.amqp = AmqpSetting::At(broker.clone().into())).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &broker)).await;
+    let id = ben.share("no calls.bin", &big(410, 24)).await;
+    ana.found("no calls", id, 1).await;
+    only_from(&ana.fetch(id).await, "ben");
+    // It makes calls.
+    let back = ana.share("calls.bin", &big(411, 4)).await;
+    ben.found("calls.bin", back, 1).await;
+    let sources = ben.fetch(back).await.sources;
+    assert_eq!(sources[0].path, PeerPath::Direct);
+    network.end([ana, ben]).await;
+}
