@@ -48,6 +48,12 @@ impl Meter {
     /// Bytes per second, smoothed over about a second.
     pub fn rate(&self, now: Instant) -> u64 {
         let mut rate = self.rate.lock();
+        // What came since the last tick came right after it: later bytes would have made one of their own.
+        if let Some((at, _)) = rate.last
+            && now.saturating_duration_since(at) > 2 * TICK
+        {
+            rate.tick(self.total(), at + TICK);
+        }
         rate.tick(self.total(), now);
         #[expect(
             clippy::cast_possible_truncation,
@@ -94,5 +100,8 @@ mod tests {
         assert!((950_000..=1_000_000).contains(&rate), "{rate}");
         assert!(meter.rate(start + TICK * 60) < 10_000, "it falls when nothing comes");
         assert_eq!(meter.total(), 5_000_000);
+        // The last bytes of a transfer, and nobody asks for minutes.
+        meter.add_at(50_000_000, start + TICK * 60 + TICK / 2);
+        assert_eq!(meter.rate(start + TICK * 800), 0, "a silence is not an average over it");
     }
 }
