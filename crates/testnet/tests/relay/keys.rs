@@ -68,8 +68,16 @@ async fn a_transfer_goes_on_with_new_keys_of_either_side() {
     network.end([ana, ben]).await;
 }
 
+/// What was refused so far, by all peers of this process.
+fn refused() -> u64 {
+    let metrics = daemon::metrics::render();
+    let lines = metrics.lines().filter(|line| line.starts_with("trueque_relay_refused_total{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_to_a_key_that_was_replaced_are_left_again() {
+    daemon::metrics::init().unwrap();
     let broker = Rabbit::shared().await;
     let network = Network::start().await;
     let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
@@ -90,9 +98,11 @@ async fn letters_to_a_key_that_was_replaced_are_left_again() {
     let ana = ana.end().await;
 
     // Ben comes with another key: nobody can open what lies there.
+    let before = refused();
     lose_key(&ben.data_dir);
     let ben = Peer::again(ben).await;
-    until("both are taken out", async || (waiting(&broker, ben_id, "wants").await == 0).then_some(())).await;
+    until("both are taken out, and refused", async || (refused() >= before + 2).then_some(())).await;
+    until("they are gone", async || (waiting(&broker, ben_id, "wants").await == 0).then_some(())).await;
     assert_eq!(offers(&ben, "received").await, []);
     let ben = ben.end().await;
 
