@@ -42,7 +42,7 @@ async fn a_file_comes_over_the_relay_whole_and_verified() {
         (holders.len() == 1 && holders[0].path == PeerPath::Relayed).then_some(())
     })
     .await;
-    let why = "it takes no calls; it cannot dial this peer, which takes no calls";
+    let why = "it takes no calls";
     assert_eq!(ana.holders(id).await[0].why.as_deref(), Some(why));
     let ben_id = ben.peer_id().await;
     let peers = ana.peers().await;
