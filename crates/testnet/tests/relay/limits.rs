@@ -7,11 +7,7 @@ use peer::config::{PserverListen, Settings};
 use testnet::{Network, Peer, Rabbit, read};
 use wire::rest::pclient::{DownloadState, PeerPath};
 
-use crate::{
-    MIB, big,
-    mail::{on_the_relay, until_offline},
-    talk::relay_only,
-};
+use crate::{MIB, big, mail::on_the_relay, talk::relay_only};
 
 /// Messages that waited for the rate, of all peers of this process.
 fn limited(direction: &str) -> u64 {
@@ -86,7 +82,6 @@ async fn what_is_too_large_waits_for_a_better_way_and_says_so() {
     let why = seen.sources[0].why.as_deref().unwrap();
     assert!(why.ends_with("files of more than 1048576 bytes are not fetched over the relay"), "{why}");
     let ana = ana.end().await;
-    until_offline(&ben, "theirs is too large").await;
     ben.wait(&waits.id, "it does not write either", |d| {
         d.note.as_deref().is_some_and(|note| note.contains("too large to be asked for over the relay"))
     })
