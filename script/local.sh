@@ -24,6 +24,17 @@ build() {
     (cd "$root" && cargo build --quiet --profile "$profile" "${packages[@]}")
 }
 
+# find_broker: the relay's broker, for all peers that are started here: that of PEER_AMQP_URL, or else a RabbitMQ on this
+# machine, which may turn out not to let us in. Without one the relay is off.
+find_broker() {
+    broker_is_found=false
+    if [[ -z ${PEER_AMQP_URL:-} ]]; then
+        PEER_AMQP_URL=off
+        if (exec 3<>/dev/tcp/127.0.0.1/5672) 2>/dev/null; then PEER_AMQP_URL=amqp://127.0.0.1 broker_is_found=true; fi
+    fi
+    export PEER_AMQP_URL
+}
+
 # set_peer NAME FOLDER DIRECTORY_URL: the settings of one peer of the local network. A `.env` in the working folder does
 # not change what is set here.
 set_peer() {

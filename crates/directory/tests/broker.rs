@@ -51,10 +51,15 @@ async fn login(app: &TestApp, peer: &str, password: &str) -> String {
     verdict(app, "user", &[("username", peer), ("password", password)]).await
 }
 
+/// The one of a peer's two users that takes.
+fn takes(peer: &Peer) -> String {
+    format!("{}.takes", peer.id)
+}
+
 /// What the plugin asks about a queue or an exchange.
-async fn resource(app: &TestApp, peer: &Peer, kind: &str, name: &str, permission: &str) -> String {
+async fn resource(app: &TestApp, user: &str, kind: &str, name: &str, permission: &str) -> String {
     let form = [
-        ("username", peer.id.as_str()),
+        ("username", user),
         ("vhost", "/"),
         ("resource", kind),
         ("name", name),
@@ -64,16 +69,16 @@ async fn resource(app: &TestApp, peer: &Peer, kind: &str, name: &str, permission
     verdict(app, "resource", &form).await
 }
 
-async fn topic(app: &TestApp, peer: &Peer, name: &str, permission: &str, key: &str) -> String {
+async fn topic(app: &TestApp, user: &str, name: &str, permission: &str, key: &str) -> String {
     let form = [
-        ("username", peer.id.as_str()),
+        ("username", user),
         ("vhost", "/"),
         ("resource", "topic"),
         ("name", name),
         ("permission", permission),
         ("tags", ""),
         ("routing_key", key),
-        ("variable_map.username", peer.id.as_str()),
+        ("variable_map.username", user),
     ];
     verdict(app, "topic", &form).await
 }
@@ -90,6 +95,7 @@ async fn a_peer_is_told_who_it_is_there_and_the_next_password_in_time() {
     assert_eq!(told["url"], "amqps://broker:5671", "as its client reads it");
     assert_eq!(told["username"], ana.id.as_str());
     assert!((451..=900).contains(&told["expires_in"].as_u64().unwrap()), "{told}");
+    assert_eq!(told["taking"]["username"], takes(&ana));
 
     let renew = async || {
         let answer = app.call("PUT", "/v1/sessions/current", &ana.token, Some(json!({}))).await;
@@ -98,6 +104,7 @@ async fn a_peer_is_told_who_it_is_there_and_the_next_password_in_time() {
     };
     let mut current = told.clone();
     let mut passwords = vec![password(&current)];
+    let mut of_takes = vec![password(&current["taking"])];
     for _ in 0..90 {
         app.pass(10);
         let next = renew().await;
@@ -107,12 +114,16 @@ async fn a_peer_is_told_who_it_is_there_and_the_next_password_in_time() {
         } else {
             assert!(before - 10 <= 450 && left > 450, "the next one came early or late: {before}, {left}");
             passwords.push(password(&next));
+            of_takes.push(password(&next["taking"]));
         }
+        assert_eq!(Some(&password(&next["taking"])), of_takes.last(), "both change together");
         current = next;
     }
     assert_eq!(passwords.len(), 3, "in a quarter of an hour");
     assert_eq!(login(&app, &ana.id, passwords.last().unwrap()).await, "allow");
     assert_eq!(login(&app, &ana.id, &passwords[0]).await, "deny", "it has ended");
+    assert_eq!(login(&app, &takes(&ana), of_takes.last().unwrap()).await, "allow");
+    assert_eq!(login(&app, &takes(&ana), &of_takes[0]).await, "deny", "it has ended");
 }
 
 #[tokio::test]
@@ -121,9 +132,16 @@ async fn who_logs_in_is_a_peer_with_an_open_session() {
     let (ana, beto) = (app.join("ana").await, app.join("beto").await);
     let token = password(&ana.session["broker"]);
     assert_eq!(login(&app, &ana.id, &token).await, "allow");
-    assert_eq!(login(&app, &ana.id, &ana.token).await, "allow", "the session's own token");
+    let to_take = password(&ana.session["broker"]["taking"]);
+    assert_eq!(login(&app, &takes(&ana), &to_take).await, "allow");
+    for user in [&ana.id, &takes(&ana)] {
+        assert_eq!(login(&app, user, &ana.token).await, "allow", "the session's own token");
+    }
     for (who, password) in [
         (beto.id.as_str(), token.as_str()),
+        (&ana.id, &to_take),
+        (&takes(&ana), &token),
+        (&takes(&beto), &to_take),
         (&beto.id, &ana.token),
         (&ana.id, ""),
         (&ana.id, common::PASSWORD),
@@ -143,10 +161,10 @@ async fn who_logs_in_is_a_peer_with_an_open_session() {
     app.call("DELETE", "/v1/sessions/current", &ana.token, None).await;
     assert_eq!((login(&app, &ana.id, &token).await.as_str(), vhost("/").await.as_str()), ("deny", "deny"));
     let mailbox = format!("trueque.{}.mailbox.v1", beto.id);
-    assert_eq!(resource(&app, &beto, "queue", &mailbox, "read").await, "allow");
+    assert_eq!(resource(&app, &takes(&beto), "queue", &mailbox, "read").await, "allow");
     let disabled = app.call("POST", "/v1/accounts/beto/disable", ADMIN, None).await;
     assert_eq!(disabled.status, StatusCode::NO_CONTENT);
-    assert_eq!(resource(&app, &beto, "queue", &mailbox, "read").await, "deny");
+    assert_eq!(resource(&app, &takes(&beto), "queue", &mailbox, "read").await, "deny");
 }
 
 #[tokio::test]
@@ -154,23 +172,28 @@ async fn a_peer_may_use_what_is_its_own() {
     let app = authority();
     let (ana, beto) = (app.join("ana").await, app.join("beto").await);
     let (own, other) = (format!("trueque.{}.wants.v1", ana.id), format!("trueque.{}.wants.v1", beto.id));
+    let (publishes, takes) = (ana.id.as_str(), takes(&ana));
     for permission in ["configure", "write", "read"] {
-        assert_eq!(resource(&app, &ana, "queue", &own, permission).await, "allow");
-        assert_eq!(resource(&app, &ana, "queue", &other, permission).await, "deny");
-        assert_eq!(resource(&app, &ana, "exchange", &own, permission).await, "deny");
+        assert_eq!(resource(&app, &takes, "queue", &own, permission).await, "allow");
+        assert_eq!(resource(&app, publishes, "queue", &own, permission).await, "deny");
+        assert_eq!(resource(&app, &takes, "queue", &other, permission).await, "deny");
+        assert_eq!(resource(&app, &takes, "exchange", &own, permission).await, "deny");
     }
-    assert_eq!(resource(&app, &ana, "exchange", "trueque.requests", "write").await, "allow");
-    assert_eq!(resource(&app, &ana, "exchange", "trueque.requests", "configure").await, "deny");
-    assert_eq!(resource(&app, &ana, "exchange", "amq.default", "write").await, "deny");
-    assert_eq!(resource(&app, &ana, "queue", &own, "own").await, "deny", "not a permission");
-    assert_eq!(resource(&app, &ana, "thing", &own, "read").await, "deny", "not a resource");
+    assert_eq!(resource(&app, publishes, "exchange", "trueque.requests", "write").await, "allow");
+    assert_eq!(resource(&app, &takes, "exchange", "trueque.requests", "write").await, "deny");
+    assert_eq!(resource(&app, &takes, "exchange", "trueque.requests", "read").await, "allow");
+    assert_eq!(resource(&app, publishes, "exchange", "trueque.requests", "configure").await, "deny");
+    assert_eq!(resource(&app, publishes, "exchange", "amq.default", "write").await, "deny");
+    assert_eq!(resource(&app, &takes, "queue", &own, "own").await, "deny", "not a permission");
+    assert_eq!(resource(&app, &takes, "thing", &own, "read").await, "deny", "not a resource");
 
     let (sent, forged) = (format!("{}.live.{}", beto.id, ana.id), format!("{}.live.{}", ana.id, beto.id));
-    assert_eq!(topic(&app, &ana, "trueque.requests", "write", &sent).await, "allow");
-    assert_eq!(topic(&app, &ana, "trueque.requests", "write", &forged).await, "deny");
-    assert_eq!(topic(&app, &ana, "trueque.requests", "read", &forged).await, "allow", "to itself");
-    assert_eq!(topic(&app, &ana, "trueque.requests", "read", &sent).await, "deny");
-    assert_eq!(topic(&app, &ana, "amq.topic", "write", &sent).await, "deny");
+    assert_eq!(topic(&app, publishes, "trueque.requests", "write", &sent).await, "allow");
+    assert_eq!(topic(&app, &takes, "trueque.requests", "write", &sent).await, "deny");
+    assert_eq!(topic(&app, publishes, "trueque.requests", "write", &forged).await, "deny");
+    assert_eq!(topic(&app, &takes, "trueque.requests", "read", &forged).await, "allow", "to itself");
+    assert_eq!(topic(&app, &takes, "trueque.requests", "read", &sent).await, "deny");
+    assert_eq!(topic(&app, publishes, "amq.topic", "write", &sent).await, "deny");
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ use crate::{
     offers::{self, Offers},
     pclient::rest::{self, About, Pclient, guard::Guard},
     pserver::{DialBacks, OnDialMe, Pserver, RelayDoor},
-    relay::{Broker, Relay, RelayParts, broker::BrokerParts},
+    relay::{Broker, Limits, Relay, RelayParts, broker::BrokerParts},
     service::{self, Service},
     shares::{self, Shares},
     store::Store,
@@ -137,8 +137,14 @@ impl App {
             clock: clock.clone(),
         };
         let (broker, deliveries) = Broker::start(broker_parts, lifecycle);
-        let relay_parts =
-            RelayParts { identity: identity.clone(), broker, deliveries, directory: directory.clone() };
+        let limits = Limits::new(settings.relay_limit.0, settings.relay_max_file.0);
+        let relay_parts = RelayParts {
+            identity: identity.clone(),
+            broker,
+            deliveries,
+            directory: directory.clone(),
+            limits,
+        };
         let (relay, inbox) = Relay::start(relay_parts, lifecycle)?;
         let (mail, offers_answered) =
             Mail::start(relay.clone(), store.clone(), clock.clone(), inbox.mailbox, lifecycle);
@@ -165,6 +171,7 @@ impl App {
                 parts,
                 store: store.clone(),
                 download_limit: Throttle::new(settings.download_limit.0),
+                relay_limits: relay.limits().clone(),
                 download_dir: download_dir.clone(),
                 data_dir: settings.data_dir.clone(),
                 reshare: settings.reshare,

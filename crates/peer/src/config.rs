@@ -112,6 +112,14 @@ pub struct Settings {
     #[arg(skip)]
     pub amqp: AmqpSetting,
 
+    /// The rate for bytes of files over the relay, each way; 0 = no limit.
+    #[arg(long, env = "PEER_RELAY_LIMIT", value_name = "RATE", default_value = "0")]
+    pub relay_limit: ByteSize,
+
+    /// The largest file that is sent or fetched over the relay, such as 1GiB; 0 = no limit.
+    #[arg(long, env = "PEER_RELAY_MAX_FILE", value_name = "SIZE", default_value = "0")]
+    pub relay_max_file: ByteSize,
+
     /// The rate for everything sent, such as 10MiB per second; 0 = no limit.
     #[arg(long, env = "PEER_UPLOAD_LIMIT", value_name = "RATE", default_value = "0")]
     pub upload_limit: ByteSize,

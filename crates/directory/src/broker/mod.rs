@@ -3,8 +3,9 @@
 //! `DIRECTORY_AMQP_URL` names it and says which of two ways it is:
 //!
 //! - As it stands: all peers use the user in it, or RabbitMQ's own `guest`. Nothing keeps them apart there but the seal.
-//! - With `?auth=directory` behind it: the directory is the broker's authority. A peer's name there is its peer id, its
-//!   password a [`token`](tokens) that lasts for minutes, and it may use what [`rules`] say. RabbitMQ either believes the
+//! - With `?auth=directory` behind it: the directory is the broker's authority. A peer is two users there, one that
+//!   publishes and one that takes; each one's password is a [`token`](tokens) that lasts for minutes, and each may use
+//!   what [`rules`] say. RabbitMQ either believes the
 //!   tokens by their signature, or asks `/v1/broker/*` about everything; see `docs/rabbitmq/README.md`.
 //!
 //! The directory itself never connects to the broker.
@@ -20,7 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 use wire::{PeerId, rest::directory};
 
-use self::tokens::Signer;
+use self::{rules::User, tokens::Signer};
 use crate::{files, secrets};
 
 /// How a broker is named in a setting.
@@ -122,33 +123,37 @@ impl Broker {
         self.authority.as_ref()
     }
 
-    /// The broker as `peer` is to use it. The password stays the same until half of its life is over.
+    /// The broker as `peer` is to use it. The passwords stay the same until half of their life is over.
     ///
     /// # Errors
     /// Where signing fails, which it does not with a key that was read.
     pub(crate) fn of_peer(&self, peer: PeerId, now_millis: i64) -> anyhow::Result<directory::Broker> {
         let url = self.url.expose_secret().to_owned();
         let Some(authority) = &self.authority else {
-            return Ok(directory::Broker { url, username: None, password: None, expires_in: None });
+            let (username, password, expires_in, taking) = (None, None, None, None);
+            return Ok(directory::Broker { url, username, password, expires_in, taking });
         };
-        let token = authority.token(peer, now_millis)?;
+        let (publishes, takes) = (User::that_publishes(peer), User::that_takes(peer));
+        let token = authority.token(publishes, now_millis)?;
+        let password = authority.token(takes, now_millis)?.text;
         Ok(directory::Broker {
             url,
-            username: Some(peer.to_string()),
+            username: Some(publishes.to_string()),
             password: Some(token.text),
             expires_in: Some(token.expires_in),
+            taking: Some(directory::BrokerLogin { username: takes.to_string(), password }),
         })
     }
 }
 
 impl Authority {
-    fn token(&self, peer: PeerId, now_millis: i64) -> anyhow::Result<tokens::Token> {
-        self.signer.token(peer, &rules::scopes(peer, &self.vhost), now_millis)
+    fn token(&self, user: User, now_millis: i64) -> anyhow::Result<tokens::Token> {
+        self.signer.token(user, &rules::scopes(user, &self.vhost), now_millis)
     }
 
-    /// Whether `text` is a token of this peer that still holds.
-    pub(crate) fn is_token_of(&self, peer: PeerId, text: &str, now_millis: i64) -> anyhow::Result<bool> {
-        self.signer.is_token(text, peer, &rules::scopes(peer, &self.vhost), now_millis)
+    /// Whether `text` is a token of this user that still holds.
+    pub(crate) fn is_token_of(&self, user: User, text: &str, now_millis: i64) -> anyhow::Result<bool> {
+        self.signer.is_token(text, user, &rules::scopes(user, &self.vhost), now_millis)
     }
 }
 

@@ -3,7 +3,7 @@
 //! The key is the broker's alone: `broker.key` (mode 0600) in the data folder, made at the first start, and `broker.pem`,
 //! its public half. Whoever has the public half can check tokens and make none.
 //!
-//! A token lasts for [`LIFE`]. Ed25519 signs the same text always in the same way, so a token is a function of the peer
+//! A token lasts for [`LIFE`]. Ed25519 signs the same text always in the same way, so a token is a function of its user
 //! and of the half-life that it was asked for in: a peer that renews its lease every few seconds is told the same
 //! password until half of its life is over, without anything being remembered, by whichever directory it asks.
 
@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use wire::PeerId;
 
-use super::rules::AUDIENCE;
+use super::rules::{AUDIENCE, User};
 use crate::{files, secrets};
 
 /// Seconds that a token lasts.
@@ -88,32 +88,32 @@ impl Signer {
         ] })
     }
 
-    /// The token that `peer` should use now; at least half of its life is left.
-    pub(crate) fn token(&self, peer: PeerId, scopes: &str, now_millis: i64) -> anyhow::Result<Token> {
+    /// The token that `user` should use now; at least half of its life is left.
+    pub(crate) fn token(&self, user: User, scopes: &str, now_millis: i64) -> anyhow::Result<Token> {
         let now = now_millis.div_euclid(1000);
-        let begin = begin(peer, now);
-        let text = self.signed(peer, scopes, begin)?;
+        let begin = begin(user.peer, now);
+        let text = self.signed(user, scopes, begin)?;
         Ok(Token { text, expires_in: u64::try_from(begin + LIFE - now).unwrap_or(0) })
     }
 
-    /// Whether this is a token of `peer` that holds now.
+    /// Whether this is a token of `user` that holds now.
     pub(crate) fn is_token(
         &self,
         text: &str,
-        peer: PeerId,
+        user: User,
         scopes: &str,
         now_millis: i64,
     ) -> anyhow::Result<bool> {
-        let begin = begin(peer, now_millis.div_euclid(1000));
-        let newest = self.signed(peer, scopes, begin)?;
-        let one_before = self.signed(peer, scopes, begin - HALF_LIFE)?;
+        let begin = begin(user.peer, now_millis.div_euclid(1000));
+        let newest = self.signed(user, scopes, begin)?;
+        let one_before = self.signed(user, scopes, begin - HALF_LIFE)?;
         Ok(secrets::same(text, &newest) | secrets::same(text, &one_before))
     }
 
-    fn signed(&self, peer: PeerId, scopes: &str, begin: i64) -> anyhow::Result<String> {
+    fn signed(&self, user: User, scopes: &str, begin: i64) -> anyhow::Result<String> {
         let claims = encoded(&Claims {
             iss: AUDIENCE,
-            sub: peer.to_string(),
+            sub: user.to_string(),
             aud: [AUDIENCE],
             scope: scopes,
             iat: begin,
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    const ANA: PeerId = PeerId::from_bytes([0xa1; 16]);
+    const ANA: User = User::that_publishes(PeerId::from_bytes([0xa1; 16]));
     const NOW: i64 = 1_800_000_000_000;
 
     fn signer(folder: &tempfile::TempDir) -> Signer {
@@ -212,7 +212,7 @@ mod tests {
         }
         assert_eq!(changes, 4);
         let beto = PeerId::from_bytes([0xbe; 16]);
-        assert_ne!(begin(ANA, NOW), begin(beto, NOW), "not all at once");
+        assert_ne!(begin(ANA.peer, NOW), begin(beto, NOW), "not all at once");
     }
 
     #[test]
@@ -220,12 +220,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let signer = signer(&folder);
         let token = signer.token(ANA, "x", NOW).unwrap();
-        let holds = |peer, seconds: u64, text: &str| {
-            signer.is_token(text, peer, "x", NOW + i64::try_from(seconds).unwrap() * 1000).unwrap()
+        let holds = |user, seconds: u64, text: &str| {
+            signer.is_token(text, user, "x", NOW + i64::try_from(seconds).unwrap() * 1000).unwrap()
         };
         assert!(holds(ANA, 0, &token.text) && holds(ANA, token.expires_in - 1, &token.text));
         assert!(!holds(ANA, token.expires_in, &token.text));
-        assert!(!holds(PeerId::from_bytes([1; 16]), 0, &token.text));
+        assert!(!holds(User::that_publishes(PeerId::from_bytes([1; 16])), 0, &token.text));
+        assert!(!holds(User::that_takes(ANA.peer), 0, &token.text));
         assert!(!holds(ANA, 0, &token.text[1..]) && !holds(ANA, 0, ""));
     }
 

@@ -16,7 +16,7 @@ use http::{header, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 use wire::{
-    ErrorCode, PeerId,
+    ErrorCode,
     http::{NoQuery, Problem, Query, read_body},
 };
 
@@ -25,7 +25,7 @@ use crate::{
     App,
     broker::{
         Authority,
-        rules::{self, Permission, Resource},
+        rules::{self, Permission, Resource, User},
     },
     secrets,
 };
@@ -89,7 +89,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Question<T> {
 /// Who logs in at the broker.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct UserQuestion {
-    /// A peer id, where it is one of ours.
+    /// A peer id, or one and `.takes`, where it is one of ours.
     username: String,
     /// The broker's token or the session's.
     #[serde(default)]
@@ -99,7 +99,7 @@ pub(super) struct UserQuestion {
 /// Who comes to which virtual host.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct VhostQuestion {
-    /// A peer id, where it is one of ours.
+    /// A peer id, or one and `.takes`, where it is one of ours.
     username: String,
     /// The virtual host.
     vhost: String,
@@ -108,7 +108,7 @@ pub(super) struct VhostQuestion {
 /// Who wants to do what.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct ResourceQuestion {
-    /// A peer id, where it is one of ours.
+    /// A peer id, or one and `.takes`, where it is one of ours.
     username: String,
     /// The virtual host.
     vhost: String,
@@ -123,7 +123,7 @@ pub(super) struct ResourceQuestion {
 /// Who wants to publish or bind with which key.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct TopicQuestion {
-    /// A peer id, where it is one of ours.
+    /// A peer id, or one and `.takes`, where it is one of ours.
     username: String,
     /// The virtual host.
     vhost: String,
@@ -158,16 +158,16 @@ pub(super) async fn user(
     Question(UserQuestion { username, password }): Question<UserQuestion>,
 ) -> Result<Verdict, Problem> {
     let now = app.clock.millis();
-    let allowed = match open_peer(&app, &username, now).await? {
+    let allowed = match open_user(&app, &username, now).await? {
         None => false,
-        Some(peer) => {
+        Some(user) => {
             let session = match secrets::digest(&password) {
                 Some(digest) => app.catalog.session(&digest, now).await.map_err(problems::of_catalog)?,
                 None => None,
             };
-            let of_session = session.is_some_and(|session| session.peer_id == peer);
+            let of_session = session.is_some_and(|session| session.peer_id == user.peer);
             let authority = authority(&app)?;
-            of_session || authority.is_token_of(peer, &password, now).map_err(Problem::internal)?
+            of_session || authority.is_token_of(user, &password, now).map_err(Problem::internal)?
         }
     };
     Ok(Verdict { question: "broker_user", allowed })
@@ -179,7 +179,7 @@ pub(super) async fn vhost(
     _: FromBroker,
     Question(VhostQuestion { username, vhost }): Question<VhostQuestion>,
 ) -> Result<Verdict, Problem> {
-    let allowed = peer_in(&app, &username, &vhost).await?.is_some();
+    let allowed = user_in(&app, &username, &vhost).await?.is_some();
     Ok(Verdict { question: "broker_vhost", allowed })
 }
 
@@ -194,10 +194,10 @@ pub(super) async fn resource(
         "exchange" => Some(Resource::Exchange),
         _ => None,
     };
-    let peer = peer_in(&app, &question.username, &question.vhost).await?;
-    let allowed = match (peer, resource, permission(&question.permission)) {
-        (Some(peer), Some(resource), Some(permission)) => {
-            rules::may_use(peer, resource, &question.name, permission)
+    let user = user_in(&app, &question.username, &question.vhost).await?;
+    let allowed = match (user, resource, permission(&question.permission)) {
+        (Some(user), Some(resource), Some(permission)) => {
+            rules::may_use(user, resource, &question.name, permission)
         }
         _ => false,
     };
@@ -210,10 +210,10 @@ pub(super) async fn topic(
     _: FromBroker,
     Question(question): Question<TopicQuestion>,
 ) -> Result<Verdict, Problem> {
-    let peer = peer_in(&app, &question.username, &question.vhost).await?;
-    let allowed = match (peer, permission(&question.permission)) {
-        (Some(peer), Some(permission)) => {
-            rules::may_route(peer, &question.name, permission, &question.routing_key)
+    let user = user_in(&app, &question.username, &question.vhost).await?;
+    let allowed = match (user, permission(&question.permission)) {
+        (Some(user), Some(permission)) => {
+            rules::may_route(user, &question.name, permission, &question.routing_key)
         }
         _ => false,
     };
@@ -239,18 +239,18 @@ fn authority(app: &App) -> Result<&Authority, Problem> {
     authority.ok_or_else(|| Problem::not_found("this directory is not the authority of a broker"))
 }
 
-/// The peer of this name, where the broker's virtual host is ours and the peer is logged in.
-async fn peer_in(app: &App, username: &str, vhost: &str) -> Result<Option<PeerId>, Problem> {
+/// The user of this name, where the broker's virtual host is ours and the peer is logged in.
+async fn user_in(app: &App, username: &str, vhost: &str) -> Result<Option<User>, Problem> {
     if authority(app)?.vhost != vhost {
         return Ok(None);
     }
-    open_peer(app, username, app.clock.millis()).await
+    open_user(app, username, app.clock.millis()).await
 }
 
-async fn open_peer(app: &App, username: &str, now: i64) -> Result<Option<PeerId>, Problem> {
-    let Ok(peer) = username.parse() else { return Ok(None) };
-    let is_open = app.catalog.is_logged_in(peer, now).await.map_err(problems::of_catalog)?;
-    Ok(is_open.then_some(peer))
+async fn open_user(app: &App, username: &str, now: i64) -> Result<Option<User>, Problem> {
+    let Some(user) = User::named(username) else { return Ok(None) };
+    let is_open = app.catalog.is_logged_in(user.peer, now).await.map_err(problems::of_catalog)?;
+    Ok(is_open.then_some(user))
 }
 
 fn permission(word: &str) -> Option<Permission> {

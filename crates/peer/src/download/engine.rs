@@ -9,7 +9,7 @@ use wire::{PeerId, rest::pclient::Event};
 use super::{Parameters, Parts};
 use crate::{
     Failure, directory_link::DirectoryClient, library::Library, link::Links, mail::Mail, meter::Meter,
-    place::Ground, store::Store, throttle::Throttle,
+    place::Ground, relay::Limits, store::Store, throttle::Throttle,
 };
 
 /// Downloads that fetch at once; others are queued.
@@ -25,6 +25,7 @@ pub(super) struct Engine {
     pub(super) parts: Parts,
     pub(super) store: Store,
     pub(super) throttle: Throttle,
+    pub(super) relay_limits: Limits,
     pub(super) ground: Ground,
     pub(super) reshare: bool,
     pub(super) own_id: PeerId,
@@ -44,6 +45,7 @@ impl Engine {
             parts,
             store,
             download_limit,
+            relay_limits,
             download_dir,
             data_dir,
             reshare,
@@ -57,6 +59,7 @@ impl Engine {
             parts,
             store,
             throttle: download_limit,
+            relay_limits,
             ground: Ground::new(&download_dir, &data_dir),
             reshare,
             own_id,

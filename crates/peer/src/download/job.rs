@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wire::{
-    ErrorCode, PeerId,
+    PeerId,
     rest::{
         directory::{Located, PeerItem, ReportKind},
         pclient::{DownloadError, DownloadState, Event},
@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     Failure,
-    link::LinkError,
+    link::{LinkError, Target},
     store::downloads::{self as table, Kept},
 };
 
@@ -348,13 +348,13 @@ impl<'a> Job<'a> {
                 self.plan.span_ended(order.span, Outcome::Missing, now);
                 continue;
             };
-            let meter = self.sources.meter(&order.source);
+            let brought = self.sources.brought(&order.source);
             let (span, trace) = (order.span, span::traced(&order));
             let fetch = span::fetch(
                 self.engine.clone(),
                 self.part.clone(),
                 target,
-                meter,
+                brought,
                 order,
                 self.arrived.0.clone(),
             );
@@ -444,11 +444,7 @@ impl<'a> Job<'a> {
         match ended.outcome {
             Outcome::Corrupt => self.refused(peer),
             Outcome::Unreachable => self.report(peer, ReportKind::Unreachable),
-            Outcome::Missing => {
-                if ended.refusal.is_some_and(|refusal| refusal.code == ErrorCode::NotFound) {
-                    self.report(peer, ReportKind::Missing);
-                }
-            }
+            Outcome::Missing => self.lacks(&ended.source, ended.refusal),
             Outcome::Done | Outcome::Cancelled | Outcome::Busy | Outcome::Moved => {}
         }
         if !self.plan.has_source(now) {
@@ -520,10 +516,12 @@ impl<'a> Job<'a> {
 
     /// Brings what users see up to date.
     fn show(&mut self, now: Instant) {
-        let sources = self.sources.shown(now, |target, online| self.engine.links.way(target, online));
+        let size = self.part.outline().layout().size();
+        let way = |target: &Target, online: bool| self.engine.links.way_for(target, online, size);
+        let sources = self.sources.shown(now, way);
         let rate: u64 = sources.iter().map(|source| source.rate_bps).sum();
         let verified = self.part.verified_bytes();
-        let left = self.part.outline().layout().size() - verified;
+        let left = size - verified;
         let state = if self.plan.has_source(now) { DownloadState::Running } else { DownloadState::Waiting };
         self.write_letters(state == DownloadState::Waiting, now);
         let before = self.entry.view();

@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, PieceSet};
 use tracing::Instrument;
-use wire::{PeerId, proto, rest::directory::Holder};
+use wire::{
+    ErrorCode, PeerId, proto,
+    rest::directory::{Holder, ReportKind},
+};
 
 use super::{
     engine::Engine,
@@ -125,6 +128,14 @@ async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<Pie
         .iter()
         .filter(|holder| !holder.online && holder.peer_id != engine.own_id && fits(holder))
         .collect();
+    let all = absent.len();
+    absent.retain(|holder| mail.takes(holder.size));
+    if absent.is_empty() && all > 0 {
+        metrics::counter!("trueque_refusals_total", "reason" => "too large for the relay").increment(1);
+        return Some(
+            "those who have it are off, and it is too large to be asked for over the relay".to_owned(),
+        );
+    }
     absent.sort_by_key(|holder| std::cmp::Reverse(holder.last_seen));
     let mut asked = mail.asked(id, &absent).ok()?;
     if asked.is_empty() {
@@ -190,6 +201,19 @@ impl Pages {
 }
 
 impl Job<'_> {
+    /// A source says that it has not got it, or does not give it. What it is too large for, the user is told.
+    pub(super) fn lacks(&mut self, source: &Target, refusal: Option<Failure>) {
+        let Some(refusal) = refusal else { return };
+        match refusal.code {
+            ErrorCode::NotFound => self.report(source.peer_id, ReportKind::Missing),
+            ErrorCode::TooLarge => {
+                let note = format!("{}: {}", source.username, refusal.detail);
+                self.entry.update(|view| view.note = Some(note));
+            }
+            _ => {}
+        }
+    }
+
     /// Asks those who are off where nobody else can be asked.
     pub(super) fn write_letters(&mut self, waiting: bool, now: Instant) {
         if !waiting {

@@ -10,6 +10,7 @@
 //! Each download is one task that owns its plan; what others see of it is its [`Entry`]. A download that was asked
 //! for survives the process; one that only serves a reader goes with its last reader.
 
+mod brought;
 mod claims;
 mod doubt;
 mod engine;
@@ -64,6 +65,7 @@ use crate::{
     link::Links,
     mail::Mail,
     meter::Meter,
+    relay::Limits,
     store::{Store, downloads as table},
     throttle::Throttle,
 };
@@ -79,6 +81,7 @@ pub struct Parameters {
     pub parts: Parts,
     pub store: Store,
     pub download_limit: Throttle,
+    pub relay_limits: Limits,
     pub download_dir: PathBuf,
     /// Nothing is put there, even if it lies in the download folder.
     pub data_dir: PathBuf,

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wire::rest::{
     directory::{LocateReply, ReportKind},
-    pclient::{Download, DownloadState, Event, PeerPath, Source},
+    pclient::{Download, DownloadState, Event, Source, SourcePath},
 };
 
 use super::{
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     Failure,
     library::{FileStamp, NewFile},
-    link::{LinkError, SILENCE_TIMEOUT, Target},
+    link::{LinkError, Rung, SILENCE_TIMEOUT, Target},
     place::{Blocked, By, Folder},
     store::downloads::{self as table, DownloadRow, Kept},
 };
@@ -51,7 +51,7 @@ struct Wanted {
     /// Only some may have it, as its holder said with the bytes.
     restricted: bool,
     /// By which way it came.
-    path: PeerPath,
+    path: Rung,
 }
 
 /// The files that one holder is asked for.
@@ -65,7 +65,7 @@ struct Landed {
     name: SafeName,
     path: PathBuf,
     stamp: FileStamp,
-    way: PeerPath,
+    way: Rung,
 }
 
 pub(super) async fn start_many(
@@ -207,7 +207,7 @@ fn share_out(
                 entry.update(|view| view.state = DownloadState::Running);
                 let share = shares.entry(holder.peer).or_default();
                 share.0 += holder.size + 4096;
-                share.1.push(Wanted { entry, size: holder.size, restricted: false, path: PeerPath::Direct });
+                share.1.push(Wanted { entry, size: holder.size, restricted: false, path: Rung::Direct });
             }
             _ => rest.push(entry),
         }
@@ -267,11 +267,12 @@ async fn receive(
     files: Vec<Wanted>,
 ) -> (Vec<Landed>, Vec<Arc<Entry>>, Option<Failure>) {
     let ids: Vec<ContentId> = files.iter().map(|file| file.entry.content_id).collect();
+    let largest = files.iter().map(|file| file.size).max().unwrap_or(0);
     let mut waiting: Vec<Option<Wanted>> = files.into_iter().map(Some).collect();
     let (mut landed, mut rest, mut fault) = (Vec::new(), Vec::new(), None);
     let mut writing = JoinSet::new();
     let asked = async {
-        let link = engine.links.get(target, lane).await?;
+        let link = engine.links.get_for(target, lane, largest).await?;
         Ok::<_, LinkError>((link.rung(), link.fetch_many(&ids).await?))
     };
     match asked.await {
@@ -295,6 +296,9 @@ async fn receive(
                     }
                     Some(Ok(chunk)) => {
                         engine.throttle.take(chunk.data.len() as u64).await;
+                        if rung == Rung::Relayed {
+                            engine.relay_limits.receive(chunk.data.len()).await;
+                        }
                         engine.meter.add(chunk.data.len() as u64);
                         received.increment(chunk.data.len() as u64);
                         // Each is answered once: whoever says more would have us listen for ever.
@@ -303,7 +307,7 @@ async fn receive(
                             fault = Some(Failure::unavailable("it answers what was not asked"));
                             break;
                         };
-                        (file.restricted, file.path) = (chunk.restricted, rung.into());
+                        (file.restricted, file.path) = (chunk.restricted, rung);
                         if chunk.error.is_empty() && chunk.data.len() as u64 == file.size {
                             together.push((file, chunk.data));
                         } else {
@@ -463,9 +467,10 @@ async fn settle(
         let source = Source {
             peer_id: target.peer_id,
             username: target.username.clone(),
-            path: way,
+            path: way.into(),
             why: None,
             bytes: size,
+            paths: vec![SourcePath { path: way.into(), bytes: size }],
             rate_bps: 0,
         };
         entry.update(|view| {

@@ -18,7 +18,10 @@ use wire::{
     },
 };
 
-use super::engine::Engine;
+use super::{
+    brought::{Brought, add_earlier},
+    engine::Engine,
+};
 use crate::{
     Failure,
     link::{LinkError, SILENCE_TIMEOUT, Target},
@@ -44,7 +47,7 @@ struct Known {
     target: Target,
     online: bool,
     last_seen: Timestamp,
-    meter: Meter,
+    brought: Brought,
     watched: bool,
 }
 
@@ -130,8 +133,8 @@ impl Sources {
         self.known.get(peer).map(|known| &known.target)
     }
 
-    pub(super) fn meter(&self, peer: &PeerId) -> Meter {
-        self.known.get(peer).map(|known| known.meter.clone()).unwrap_or_default()
+    pub(super) fn brought(&self, peer: &PeerId) -> Brought {
+        self.known.get(peer).map(|known| known.brought.clone()).unwrap_or_default()
     }
 
     /// Those that are online and that nobody follows yet; from now on somebody does.
@@ -174,14 +177,18 @@ impl Sources {
                     username: known.target.username.clone(),
                     path,
                     why,
-                    bytes: known.meter.total() + mail.map_or(0, Meter::total),
-                    rate_bps: known.meter.rate(now) + mail.map_or(0, |meter| meter.rate(now)),
+                    bytes: known.brought.total() + mail.map_or(0, Meter::total),
+                    paths: known.brought.paths(mail.map_or(0, Meter::total)),
+                    rate_bps: known.brought.rate(now) + mail.map_or(0, |meter| meter.rate(now)),
                 }
             })
             .collect();
         for earlier in &self.earlier {
             match shown.iter_mut().find(|source| source.peer_id == earlier.peer_id) {
-                Some(source) => source.bytes += earlier.bytes,
+                Some(source) => {
+                    source.bytes += earlier.bytes;
+                    add_earlier(&mut source.paths, &earlier.paths);
+                }
                 None => {
                     shown.push(Source { rate_bps: 0, path: PeerPath::Offline, why: None, ..earlier.clone() })
                 }
@@ -193,7 +200,7 @@ impl Sources {
 
 impl Known {
     fn new(target: Target, last_seen: Timestamp) -> Self {
-        Self { target, online: true, last_seen, meter: Meter::default(), watched: false }
+        Self { target, online: true, last_seen, brought: Brought::default(), watched: false }
     }
 }
 

@@ -12,13 +12,13 @@ use wire::{ErrorCode, rest::pclient::PeerPath, trace};
 
 use super::{
     Part, PieceError,
+    brought::Brought,
     engine::Engine,
     plan::{Order, Outcome, SpanId},
 };
 use crate::{
     Failure,
     link::{Chunks, Link, LinkError, Rung, SILENCE_TIMEOUT, Target},
-    meter::Meter,
 };
 
 /// Pieces of one span that are being hashed and written.
@@ -66,14 +66,15 @@ pub(super) async fn fetch(
     engine: Arc<Engine>,
     part: Arc<Part>,
     source: Target,
-    meter: Meter,
+    brought: Brought,
     order: Order,
     arrived: mpsc::Sender<Arrived>,
 ) -> Ended {
     let span = order.span;
     let lane = usize::try_from(span).unwrap_or_default();
-    let (rung, fetched) = match engine.links.get(&source, lane).await {
-        Ok(link) => (Some(link.rung()), run(&engine, &part, &link, &meter, &order, &arrived).await),
+    let size = part.outline().layout().size();
+    let (rung, fetched) = match engine.links.get_for(&source, lane, size).await {
+        Ok(link) => (Some(link.rung()), run(&engine, &part, &link, &brought, &order, &arrived).await),
         Err(error) => (None, Err(Fault::Link(error))),
     };
     let mut ended = Ended { span, source, outcome: Outcome::Done, refusal: None, disk: None };
@@ -94,7 +95,7 @@ pub(super) async fn fetch(
             if let Some(rung) = rung {
                 engine.links.failed(&ended.source, rung);
             }
-            let elsewhere = engine.links.path(&ended.source, true) != PeerPath::Offline;
+            let elsewhere = engine.links.path_for(&ended.source, true, size) != PeerPath::Offline;
             ended.outcome = if elsewhere { Outcome::Moved } else { Outcome::Unreachable };
         }
         Err(Fault::Piece(PieceError::Wrong(_)) | Fault::TooMuch) => ended.outcome = Outcome::Corrupt,
@@ -129,13 +130,14 @@ async fn run(
     engine: &Engine,
     part: &Arc<Part>,
     link: &Link,
-    meter: &Meter,
+    brought: &Brought,
     order: &Order,
     arrived: &mpsc::Sender<Arrived>,
 ) -> Result<(), Fault> {
     let layout = part.outline().layout();
     let range = layout.span(&order.pieces);
     let path = link.rung().as_str();
+    let brought = (brought, link.rung());
     Span::current().record("path", path);
     let (asked, received) = (Instant::now(), received(link.rung()));
     let mut chunks = link.fetch(part.outline().id(), range).await.map_err(Fault::Link)?;
@@ -148,6 +150,9 @@ async fn run(
             first.record(asked.elapsed());
         }
         engine.throttle.take(bytes.len() as u64).await;
+        if link.rung() == Rung::Relayed {
+            engine.relay_limits.receive(bytes.len()).await;
+        }
         engine.meter.add(bytes.len() as u64);
         received.increment(bytes.len() as u64);
         let mut rest = bytes;
@@ -161,7 +166,7 @@ async fn run(
                     written(&mut writing, order.span, arrived).await?;
                 }
                 let segments = std::mem::take(&mut piece.segments);
-                writing.push_back((piece.index, write(part, piece.index, segments, meter)));
+                writing.push_back((piece.index, write(part, piece.index, segments, brought)));
                 piece.index += 1;
                 piece.missing = layout.len(piece.index);
             }
@@ -169,7 +174,7 @@ async fn run(
     }
     // An empty file is one piece of no bytes.
     if layout.is_empty() && piece.index == 0 {
-        writing.push_back((0, write(part, 0, Vec::new(), meter)));
+        writing.push_back((0, write(part, 0, Vec::new(), brought)));
         piece.index = 1;
     }
     while !writing.is_empty() {
@@ -221,12 +226,12 @@ fn write(
     part: &Arc<Part>,
     index: u32,
     segments: Vec<Bytes>,
-    meter: &Meter,
+    (brought, rung): (&Brought, Rung),
 ) -> JoinHandle<Result<(), PieceError>> {
-    let (part, meter) = (part.clone(), meter.clone());
+    let (part, brought) = (part.clone(), brought.clone());
     tokio::task::spawn_blocking(move || {
         if part.take(index, &segments)? {
-            meter.add(part.outline().layout().len(index));
+            brought.add(rung, part.outline().layout().len(index));
             metrics::counter!("trueque_pieces_verified_total").increment(1);
         }
         Ok(())

@@ -35,7 +35,7 @@ use wire::{
     PeerId, Username, proto,
     rest::{
         directory::{Holder, PeerItem},
-        pclient::PeerPath,
+        pclient::{FetchPath, PeerPath},
     },
 };
 
@@ -82,6 +82,16 @@ impl From<LinkError> for Failure {
 }
 
 impl From<Rung> for PeerPath {
+    fn from(rung: Rung) -> Self {
+        match rung {
+            Rung::Direct => Self::Direct,
+            Rung::Reversed => Self::Reversed,
+            Rung::Relayed => Self::Relayed,
+        }
+    }
+}
+
+impl From<Rung> for FetchPath {
     fn from(rung: Rung) -> Self {
         match rung {
             Rung::Direct => Self::Direct,
@@ -347,17 +357,37 @@ impl Links {
     /// # Errors
     /// [`LinkError::Unreachable`] at once while every breaker is open, or after each way that could be tried was.
     pub async fn get(&self, target: &Target, lane: usize) -> Result<Link, LinkError> {
+        self.get_for(target, lane, 0).await
+    }
+
+    /// As [`Self::get`], for the bytes of a file of this size: the relay is no way for one that is too large for it.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; `unavailable` where there would be the relay for a smaller one.
+    pub async fn get_for(&self, target: &Target, lane: usize, size: u64) -> Result<Link, LinkError> {
         let lines = self.lines(target.peer_id);
         *lines.used.lock() = Some(Instant::now());
-        let link = self.choose(target, &lines, lane).await;
+        let mut link = self.choose(target, &lines, lane, size).await;
+        if link.is_err()
+            && let Some(why) = self.too_large(target, size)
+        {
+            metrics::counter!("trueque_refusals_total", "reason" => "too large for the relay").increment(1);
+            link = Err(LinkError::Answered(Failure::unavailable(why)));
+        }
         self.tell(target, &lines);
         link
     }
 
-    async fn choose(&self, target: &Target, lines: &Lines, lane: usize) -> Result<Link, LinkError> {
+    async fn choose(
+        &self,
+        target: &Target,
+        lines: &Lines,
+        lane: usize,
+        size: u64,
+    ) -> Result<Link, LinkError> {
         let mut last = LinkError::Unreachable("it did not answer a moment ago".to_owned());
         loop {
-            let standing = self.standing(target, lines, lane);
+            let standing = self.standing(target, lines, lane, size);
             let choice = lines.ladder.lock().choose(standing, Instant::now());
             for rung in choice.probes {
                 self.probe(target, lane, rung);
@@ -411,7 +441,7 @@ impl Links {
         let lines = self.lines(target.peer_id);
         lines.slots(rung).iter().for_each(Slot::hang_up);
         lines.faults.lock()[rung] = Some(LinkError::Silent);
-        let standing = self.standing(target, &lines, 0);
+        let standing = self.standing(target, &lines, 0, 0);
         lines.ladder.lock().fell_silent(rung, standing, Instant::now(), rand::random());
         self.tell(target, &lines);
     }
@@ -423,11 +453,16 @@ impl Links {
 
     /// The way to a peer, as far as is known: a peer that is online is thought reachable until it was found not to be.
     pub fn path(&self, target: &Target, online: bool) -> PeerPath {
+        self.path_for(target, online, 0)
+    }
+
+    /// As [`Self::path`], for a file of this size.
+    pub fn path_for(&self, target: &Target, online: bool, size: u64) -> PeerPath {
         if !online {
             return PeerPath::Offline;
         }
         let known = self.inner.peers.lock().get(&target.peer_id).cloned();
-        self.likely(target, &known.unwrap_or_default())
+        self.likely(target, &known.unwrap_or_default(), size)
     }
 
     /// Follows the ways to peers that are talked to.
@@ -435,15 +470,15 @@ impl Links {
         self.inner.changes.subscribe()
     }
 
-    fn likely(&self, target: &Target, lines: &Lines) -> PeerPath {
-        let standing = self.standing(target, lines, 0);
+    fn likely(&self, target: &Target, lines: &Lines, size: u64) -> PeerPath {
+        let standing = self.standing(target, lines, 0, size);
         let likely = lines.ladder.lock().likely(standing, Instant::now());
         likely.map_or(PeerPath::Offline, PeerPath::from)
     }
 
     /// Tells those who listen where the way to the peer has changed.
     fn tell(&self, target: &Target, lines: &Lines) {
-        let path = self.likely(target, lines);
+        let path = self.likely(target, lines, 0);
         let before = lines.told.lock().replace(path);
         if before == Some(path) {
             return;
@@ -462,7 +497,8 @@ impl Links {
         self.inner.relay.as_ref().filter(|relay| relay.is_on() && !target.sealing_key.is_empty())
     }
 
-    fn standing(&self, target: &Target, lines: &Lines, lane: usize) -> PerRung<Standing> {
+    /// `size` is that of the file whose bytes are wanted, 0 for other questions.
+    fn standing(&self, target: &Target, lines: &Lines, lane: usize, size: u64) -> PerRung<Standing> {
         let inner = &self.inner;
         let of = |rung: Rung, possible: bool| match lines.slot(rung, lane).and_then(Slot::open) {
             Some(_) => Standing::Open,
@@ -470,6 +506,7 @@ impl Links {
             None => Standing::Missing,
         };
         let relay = self.relay_for(target).is_some();
+        let carries = self.relay_for(target).is_some_and(|relay| relay.limits().takes(size));
         PerRung {
             direct: of(Rung::Direct, !target.endpoints.is_empty()),
             // Who takes no calls does not answer on connections of its own making either.
@@ -477,7 +514,7 @@ impl Links {
                 Rung::Reversed,
                 relay && !target.endpoints.is_empty() && inner.reversals.are_possible(),
             ),
-            relayed: if relay { Standing::Open } else { Standing::Missing },
+            relayed: if carries { Standing::Open } else { Standing::Missing },
         }
     }
 

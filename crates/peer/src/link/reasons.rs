@@ -8,12 +8,24 @@ use crate::relay::broker::RelayState;
 impl Links {
     /// The way to a peer, and why it is no better one.
     pub fn way(&self, target: &Target, online: bool) -> (PeerPath, Option<String>) {
-        let path = self.path(target, online);
-        (path, self.why(target, path, online))
+        self.way_for(target, online, 0)
+    }
+
+    /// As [`Self::way`], for the bytes of a file of this size.
+    pub fn way_for(&self, target: &Target, online: bool, size: u64) -> (PeerPath, Option<String>) {
+        let path = self.path_for(target, online, size);
+        (path, self.why(target, path, online, size))
+    }
+
+    /// Why the relay, which is there, does not carry a file of this size; `None` where it does, or is not there.
+    pub(super) fn too_large(&self, target: &Target, size: u64) -> Option<String> {
+        let limits = self.relay_for(target)?.limits();
+        let why = || format!("files of more than {} bytes are not fetched over the relay", limits.max_file());
+        (!limits.takes(size)).then(why)
     }
 
     /// None where there is no better one, or it is off.
-    fn why(&self, target: &Target, path: PeerPath, online: bool) -> Option<String> {
+    fn why(&self, target: &Target, path: PeerPath, online: bool, size: u64) -> Option<String> {
         if path == PeerPath::Direct || !online {
             return None;
         }
@@ -23,7 +35,8 @@ impl Links {
             reasons.extend(self.not_reversed(target, &known));
         }
         if path == PeerPath::Offline {
-            reasons.push(self.not_relayed(target, &known));
+            let too_large = self.too_large(target, size);
+            reasons.push(too_large.unwrap_or_else(|| self.not_relayed(target, &known)));
         }
         Some(reasons.join("; "))
     }

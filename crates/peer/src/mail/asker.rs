@@ -115,6 +115,11 @@ impl Mail {
         (mail, answered)
     }
 
+    /// Whether a file of this size may be asked for by mail.
+    pub(crate) fn takes(&self, size: u64) -> bool {
+        self.inner.relay.limits().takes(size)
+    }
+
     /// The parcels that come for a content, from now on.
     pub(crate) fn inbox(&self, id: ContentId) -> Inbox {
         let (sender, parcels) = mpsc::channel(WAITING);

@@ -22,7 +22,7 @@ use super::KEPT;
 use crate::{
     Failure,
     link::Rung,
-    pserver::{consumed, sent},
+    pserver::{consumed, may_go, sent},
     relay::{
         Relay,
         broker::Receipt,
@@ -295,6 +295,9 @@ impl Holder {
             Ok(described) => described,
             Err(refusal) => return self.settle(promise, Some(refusal)).await,
         };
+        if let Err(refusal) = may_go(self.relay.limits(), described.size) {
+            return self.settle(promise, Some(refusal)).await;
+        }
         let layout = Layout::new(described.size).map_err(Failure::internal)?;
         let mut missing = match &promise.missing {
             None => {

@@ -1,6 +1,6 @@
 //! gRPC's side of every call: reads the question, asks the service, words the answer.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use axum::{Router, middleware, routing::post};
 use content::ContentId;
@@ -99,7 +99,7 @@ impl proto::files_server::Files for Door {
     ) -> Result<Response<Self::FetchManyStream>, Status> {
         let (caller, sent) = (caller(&request)?, sent(rung(&request)));
         let ids = request.into_inner().content_ids;
-        let files = SmallFiles::open(&self.service, caller, &ids, sent)?;
+        let files = SmallFiles::open(&self.service, caller, &ids, sent, Arc::new(|_| Ok(())))?;
         let files = futures::stream::unfold(files, |mut files| async move {
             let some = files.read_some().await?;
             Some((futures::stream::iter(some.into_iter().map(Ok)), files))

@@ -40,6 +40,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use linger::Linger;
+pub(crate) use relay::may_go;
 pub use relay::{OnDialMe, RelayDoor};
 pub use reverse::DialBacks;
 pub(crate) use traced::consumed;

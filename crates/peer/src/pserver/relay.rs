@@ -33,7 +33,7 @@ use crate::{
     Failure,
     link::Rung,
     relay::{
-        Kind, Relay,
+        Kind, Limits, Relay,
         message::Incoming,
         open::{Asked, Terms},
         sink::{AnswerSink, Gone},
@@ -194,8 +194,10 @@ impl RelayDoor {
     ) -> Result<(), Gone> {
         let message_size = message_size(terms.max_message);
         let allowed = u64::from(terms.credit) * message_size as u64;
-        let opened = content_id(&question.content_id)
-            .and_then(|id| self.service.fetch(caller, id, question.offset, question.length));
+        let opened = content_id(&question.content_id).and_then(|id| {
+            may_go(self.relay.limits(), self.service.size(caller, id)?)?;
+            self.service.fetch(caller, id, question.offset, question.length)
+        });
         let mut reading = match opened {
             Ok(reading) => reading.at_most(allowed).counted(sent(Rung::Relayed)),
             Err(failure) => return sink.end(Err(failure)).await,
@@ -237,7 +239,9 @@ impl RelayDoor {
         mut sink: AnswerSink,
     ) -> Result<(), Gone> {
         let sent = sent(Rung::Relayed);
-        let opened = SmallFiles::open(&self.service, caller.clone(), &question.content_ids, sent);
+        let limits = self.relay.limits().clone();
+        let may_go = Arc::new(move |size| may_go(&limits, size));
+        let opened = SmallFiles::open(&self.service, caller.clone(), &question.content_ids, sent, may_go);
         let mut files = match opened {
             Ok(files) => files,
             Err(failure) => return sink.end(Err(failure)).await,
@@ -330,6 +334,16 @@ fn kind_of(ask: &Ask) -> &'static str {
         Ask::Offer(_) => "offer",
         Ask::Want(_) => "want",
     }
+}
+
+/// Whether this peer sends files of this size over the relay.
+pub(crate) fn may_go(limits: &Limits, size: u64) -> Result<(), Failure> {
+    if limits.takes(size) {
+        return Ok(());
+    }
+    refuse("too large for the relay");
+    let detail = format!("it sends no file of more than {} bytes over the relay", limits.max_file());
+    Err(Failure::new(ErrorCode::TooLarge, detail))
 }
 
 fn too_many() -> Failure {

@@ -26,12 +26,16 @@ pub(super) struct SmallFiles {
     _place: UploadPlace,
 }
 
-#[derive(Debug, Clone)]
+/// Whether a file of this size may go by the way that it is asked for.
+pub(super) type MayGo = Arc<dyn Fn(u64) -> Result<(), Failure> + Send + Sync>;
+
+#[derive(Clone)]
 struct Reader {
     service: Service,
     caller: Caller,
     ids: Arc<[ContentId]>,
     next: usize,
+    may_go: MayGo,
 }
 
 impl SmallFiles {
@@ -42,6 +46,7 @@ impl SmallFiles {
         caller: Caller,
         ids: &[Bytes],
         sent: metrics::Counter,
+        may_go: MayGo,
     ) -> Result<Self, Failure> {
         if ids.len() > MAX_FETCH_MANY {
             let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
@@ -49,7 +54,7 @@ impl SmallFiles {
         }
         let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
         let place = service.upload_place()?;
-        let reader = Reader { service: service.clone(), caller, ids: ids.into(), next: 0 };
+        let reader = Reader { service: service.clone(), caller, ids: ids.into(), next: 0, may_go };
         Ok(Self { reader, sent, _place: place })
     }
 
@@ -69,13 +74,20 @@ impl SmallFiles {
     }
 }
 
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
 impl Reader {
     fn read_together(&self) -> Vec<proto::FileChunk> {
         let mut files = Vec::with_capacity(READ_TOGETHER);
         let mut bytes = 0;
         for (index, id) in (0u32..).zip(self.ids.iter()).skip(self.next).take(READ_TOGETHER) {
             let mut file = proto::FileChunk { index, ..Default::default() };
-            match self.service.read_small(&self.caller, *id) {
+            let may_go = self.service.size(&self.caller, *id).and_then(|size| (self.may_go)(size));
+            match may_go.and_then(|()| self.service.read_small(&self.caller, *id)) {
                 Ok(read) => {
                     bytes += read.bytes.len();
                     (file.data, file.restricted) = (read.bytes, read.restricted);

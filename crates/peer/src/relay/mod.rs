@@ -7,7 +7,7 @@
 //! - [`open`]: a question, received; [`book`] knows whose it is, [`seen`] whether it was asked before; [`sink`] takes the
 //!   answers. What to answer is `pserver`'s business.
 //! - [`leave`]: a question that waits for a peer that is off.
-//! - [`window`]: how much is asked for at once.
+//! - [`window`]: how much is asked for at once; [`limits`]: how much of it this peer wants at all.
 //!
 //! The broker is not trusted: it carries what is sealed from peer to peer, and everything it hands over is checked. It
 //! can lose messages and it sees who talks to whom, when and how much; it cannot read, change, invent or replay.
@@ -17,6 +17,7 @@ pub(crate) mod ask;
 mod book;
 pub mod broker;
 mod leave;
+mod limits;
 pub mod message;
 pub(crate) mod open;
 mod refused;
@@ -30,6 +31,7 @@ pub(crate) mod window;
 pub(crate) use answer::Kind;
 pub use broker::Broker;
 pub(crate) use leave::LetterKeys;
+pub use limits::Limits;
 pub(crate) use refused::Refused;
 
 use std::sync::Arc;
@@ -59,6 +61,7 @@ pub struct RelayParts {
     pub deliveries: Deliveries,
     /// Says who a sender is and which sealing key is theirs.
     pub directory: DirectoryClient,
+    pub limits: Limits,
 }
 
 /// The relay of this peer. Clones are the same.
@@ -77,6 +80,7 @@ struct Inner {
     seen: Mutex<Seen>,
     /// Answers that are being sent.
     sending: Arc<Semaphore>,
+    limits: Limits,
 }
 
 /// What others ask, as it came: for whoever answers.
@@ -93,7 +97,7 @@ impl Relay {
     /// # Errors
     /// Where the identity's sealing key cannot be used.
     pub fn start(parts: RelayParts, lifecycle: &Lifecycle) -> anyhow::Result<(Self, Inbox)> {
-        let RelayParts { identity, broker, deliveries, directory } = parts;
+        let RelayParts { identity, broker, deliveries, directory, limits } = parts;
         let Deliveries { live, wants, answers, mailbox } = deliveries;
         let table = Arc::<Table>::default();
         let bringing = table::bring_answers(table.clone(), answers, broker.state(), lifecycle.soft());
@@ -110,12 +114,18 @@ impl Relay {
             windows: Windows::default(),
             seen: Mutex::default(),
             sending: Arc::new(Semaphore::new(sink::MOST_SENDING)),
+            limits,
         };
         Ok((Self { inner: Arc::new(inner) }, Inbox { live, wants, mailbox }))
     }
 
     pub fn own_id(&self) -> PeerId {
         self.inner.broker.own_id()
+    }
+
+    /// How much of it this peer wants.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     /// How it stands now, and every change.

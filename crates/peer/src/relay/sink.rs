@@ -16,7 +16,7 @@ use tokio::{
 use wire::{PeerId, proto};
 
 use super::{
-    Kind, Relay,
+    Kind, Limits, Relay,
     answer::AnswerSealer,
     broker::{Broker, RelayState},
     message::{MessageId, Outgoing, PublishError, Route},
@@ -40,6 +40,7 @@ pub(crate) struct Gone(PublishError);
 #[derive(Debug)]
 pub(crate) struct AnswerSink {
     broker: Broker,
+    limits: Limits,
     to: PeerId,
     route: Route,
     request: MessageId,
@@ -65,6 +66,7 @@ impl AnswerSink {
         let sealer = AnswerSealer::new(reply, request);
         Ok(Self {
             broker: relay.inner.broker.clone(),
+            limits: relay.inner.limits.clone(),
             to,
             route,
             request,
@@ -124,6 +126,7 @@ impl AnswerSink {
     }
 
     async fn send(&mut self, kind: Kind, data: &[Bytes], last: bool) -> Result<(), Gone> {
+        self.limits.send(data.iter().map(Bytes::len).sum()).await;
         let room = self.room.clone().acquire_owned().await;
         let sealed = self.sealer.seal(kind, data, last);
         let (Ok(room), Some(body)) = (room, sealed) else {

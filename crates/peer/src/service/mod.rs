@@ -213,6 +213,17 @@ impl Service {
         ))
     }
 
+    /// How large a file is.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn size(&self, caller: &Caller, id: ContentId) -> Result<u64, Failure> {
+        Ok(match self.held(caller, id)? {
+            Held::Whole(entry) => entry.size,
+            Held::Part(part) => part.outline().layout().size(),
+        })
+    }
+
     /// Reads one file of at most one piece, and whether only some may have it. Blocks.
     ///
     /// # Errors

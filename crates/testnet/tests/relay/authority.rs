@@ -4,227 +4,45 @@
 //! There are two ways, and each must refuse and allow the same: *tokens*, which RabbitMQ checks by itself, and *answers*,
 //! where it asks the directory about everything.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use daemon::Clock;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind,
+    Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions,
-        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-        QueueDeleteOptions, QueuePurgeOptions,
+        BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+        QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
     },
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
-use peer::{config::AmqpSetting, relay::message::Route};
+use peer::{
+    config::AmqpSetting,
+    directory_link::{LinkState, LinkStatus},
+    relay::message::Route,
+};
 use rcgen::{KeyPair, SigningKey};
 use reqwest::Method;
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use testnet::{Member, Network, Rabbit, RabbitOptions, until, until_within};
-use tokio::net::TcpListener;
-use wire::{
-    PeerId,
-    rest::pclient::{CheckResult, Examination},
-};
+use serde_json::json;
+use testnet::{Member, Rabbit, until, until_within};
+use wire::rest::pclient::{CheckResult, Examination};
 
 use crate::{
+    intruder::{nobody_sends_as_another, nobody_takes_dead_letters},
     mail::on_the_relay,
     offers,
-    station::{Station, take, told},
+    ruled::{
+        Client, MISMATCH, REFUSED, Ruled, User, Way, bind, code_of, consume, declare, declare_as, publish,
+        shipped, taking,
+    },
+    station::{Station, take},
 };
-
-const REFUSED: u16 = 403;
-const MISMATCH: u16 = 406;
-
-#[derive(Clone, Copy)]
-enum Way {
-    Tokens,
-    Answers,
-}
-
-/// A network whose directory rules a broker.
-struct Ruled {
-    network: Network,
-    rabbit: Rabbit,
-    key: KeyPair,
-    _folder: TempDir,
-}
-
-impl Ruled {
-    async fn by(way: Way) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("directory");
-        std::fs::create_dir(&data).unwrap();
-        // The broker wants the key at its start and the directory wants the broker's address at its own, so the key is
-        // there before both.
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        std::fs::write(data.join("broker.key"), key.serialize_pem()).unwrap();
-        let public = folder.path().join("public.pem");
-        std::fs::write(&public, key.public_key_pem()).unwrap();
-        let listen = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-
-        let public = public.to_str().unwrap();
-        let options = match way {
-            Way::Tokens => shipped(
-                Some("trueque-tokens.conf"),
-                &["rabbitmq_auth_backend_oauth2"],
-                &[("/etc/rabbitmq/trueque-broker.pem", public)],
-            ),
-            Way::Answers => shipped(
-                Some("trueque-http.conf"),
-                &["rabbitmq_auth_backend_http", "rabbitmq_auth_backend_cache"],
-                &[("127.0.0.1:3000", &listen.to_string())],
-            ),
-        };
-        let rabbit = Rabbit::start(options).await;
-        // How often a channel asks again what it was allowed; a minute otherwise.
-        rabbit.ctl(&["eval", "application:set_env(rabbit, channel_tick_interval, 1000)."]).await;
-        let url = format!("amqp://{}?auth=directory", rabbit.address());
-        let network = Network::with(|config| {
-            config.data_dir = data;
-            config.listen = listen;
-            config.amqp_url = Some(url.into());
-        })
-        .await;
-        Self { network, rabbit, key, _folder: folder }
-    }
-
-    async fn member(&self, name: &str) -> Member {
-        Member::join(&self.network.url(), name, &[]).await
-    }
-
-    async fn peer(&self, name: &str) -> Client {
-        let member = self.member(name).await;
-        let connection = self.login(&member).await.unwrap();
-        Client { member, connection }
-    }
-
-    async fn login(&self, member: &Member) -> lapin::Result<Connection> {
-        let password = member.broker.as_ref().unwrap().password.clone().unwrap();
-        self.connect(&member.peer_id.to_string(), &password).await
-    }
-
-    async fn connect(&self, username: &str, password: &str) -> lapin::Result<Connection> {
-        let url = format!("amqp://{username}:{password}@{}", self.rabbit.address());
-        Connection::connect(&url, ConnectionProperties::default()).await
-    }
-
-    /// The token of this member with something else in it, signed by the right key.
-    fn token_like(&self, member: &Member, change: impl FnOnce(&mut Value)) -> String {
-        let token = member.broker.as_ref().unwrap().password.as_ref().unwrap();
-        let [head, claims, _] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
-        let mut claims: Value =
-            serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-        change(&mut claims);
-        let signed = format!("{head}.{}", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let signature = self.key.sign(signed.as_bytes()).unwrap();
-        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-    }
-
-    async fn end(self) {
-        self.network.stop().await;
-    }
-}
-
-/// The configuration as it is shipped, with the places of this test, and in its time.
-fn shipped(rules: Option<&str>, plugins: &[&'static str], places: &[(&str, &str)]) -> RabbitOptions {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/rabbitmq");
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-    let definitions = folder.join("definitions.json");
-    let mut config = read("trueque.conf") + &rules.map(read).unwrap_or_default();
-    let here = [
-        ("/etc/rabbitmq/trueque-definitions.json", definitions.to_str().unwrap()),
-        // The machine of a test may have less.
-        ("disk_free_limit.absolute = 2GB", "disk_free_limit.absolute = 50MB"),
-        // What takes a minute takes a second here.
-        ("auth_cache.cache_ttl = 60000", "auth_cache.cache_ttl = 1000"),
-    ];
-    for (what, with) in here.iter().chain(places) {
-        config = config.replace(what, with);
-    }
-    RabbitOptions { plugins: plugins.to_vec(), config: config.lines().map(str::to_owned).collect() }
-}
-
-/// Somebody who is logged in at the broker as a peer, and knows AMQP.
-struct Client {
-    member: Member,
-    connection: Connection,
-}
-
-impl Client {
-    fn id(&self) -> PeerId {
-        self.member.peer_id
-    }
-
-    fn queue(&self, kind: &str) -> String {
-        format!("trueque.{}.{kind}", self.id())
-    }
-
-    async fn channel(&self) -> Channel {
-        self.connection.create_channel().await.unwrap()
-    }
-
-    async fn may<T>(&self, what: &str, attempt: impl AsyncFnOnce(Channel) -> lapin::Result<T>) -> T {
-        attempt(self.channel().await).await.unwrap_or_else(|error| panic!("{what}: {error}"))
-    }
-
-    /// The attempt is refused, with this code.
-    async fn may_not<T>(
-        &self,
-        code: u16,
-        what: &str,
-        attempt: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
-    ) {
-        match attempt(self.channel().await).await {
-            Ok(_) => panic!("it was possible: {what}"),
-            Err(error) => assert_eq!(code_of(&error), Some(code), "{what}: {error}"),
-        }
-    }
-}
-
-fn code_of(error: &lapin::Error) -> Option<u16> {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => Some(error.get_id()),
-        _ => None,
-    }
-}
-
-async fn declare(channel: &Channel, name: &str) -> lapin::Result<()> {
-    declare_as(channel, name, "classic").await
-}
-
-async fn declare_as(channel: &Channel, name: &str, kind: &str) -> lapin::Result<()> {
-    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
-    channel.queue_declare(name.into(), durable, arguments).await.map(drop)
-}
-
-async fn bind(channel: &Channel, name: &str, exchange: &str, key: &str) -> lapin::Result<()> {
-    let options = QueueBindOptions::default();
-    channel.queue_bind(name.into(), exchange.into(), key.into(), options, FieldTable::default()).await
-}
-
-/// Waits for the broker's word on it.
-async fn publish(channel: &Channel, exchange: &str, key: &str, user: &str) -> lapin::Result<()> {
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let properties = BasicProperties::default().with_user_id(user.into());
-    let sent = channel.basic_publish(exchange.into(), key.into(), options, b"x", properties).await?;
-    sent.await.map(drop)
-}
-
-async fn consume(channel: &Channel, queue: &str) -> lapin::Result<()> {
-    let options = BasicConsumeOptions::default();
-    channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.map(drop)
-}
 
 #[tokio::test]
 async fn with_tokens() {
     let mut ruled = Ruled::by(Way::Tokens).await;
     peers_are_kept_apart(&ruled).await;
+    nobody_sends_as_another(&ruled).await;
     two_stations_talk(&ruled).await;
     a_whole_peer_is_let_in(&ruled).await;
     what_the_directory_did_not_sign_is_worth_nothing(&ruled).await;
@@ -238,6 +56,7 @@ async fn with_tokens() {
 async fn with_answers() {
     let mut ruled = Ruled::by(Way::Answers).await;
     peers_are_kept_apart(&ruled).await;
+    nobody_sends_as_another(&ruled).await;
     two_stations_talk(&ruled).await;
     a_whole_peer_is_let_in(&ruled).await;
     nobody_makes_exchanges(&ruled).await;
@@ -261,6 +80,7 @@ async fn with_one_user() {
     assert_eq!(take(&mut other.inbox.live, 1).await, ["a word"]);
     assert_eq!(take(&mut other.inbox.wants, 1).await, ["a word"]);
     assert_eq!(take(&mut other.inbox.mailbox, 1).await, ["a word"]);
+    nobody_takes_dead_letters(&url, "trueque", other.id).await;
     one.stop().await;
     other.stop().await;
     let guest = Connection::connect(&rabbit.url(), ConnectionProperties::default()).await;
@@ -268,16 +88,22 @@ async fn with_one_user() {
 }
 
 async fn peers_are_kept_apart(ruled: &Ruled) {
-    let (ana, beto) = (ruled.peer("ana").await, ruled.peer("beto").await);
+    let (ana, beto) = (ruled.client("ana").await, ruled.client("beto").await);
     let (own, theirs) = (ana.queue("mailbox.v1"), beto.queue("mailbox.v1"));
     let (me, them) = (ana.id().to_string(), beto.id().to_string());
     for (client, queue) in [(&ana, &own), (&beto, &theirs)] {
-        client.may("declare its own", async |channel| declare(&channel, queue).await).await;
+        client.takes.may("declare its own", async |channel| declare(&channel, queue).await).await;
         let key = format!("{}.mailbox.*", client.id());
-        client.may("bind it", async |channel| bind(&channel, queue, "trueque.answers", &key).await).await;
+        client
+            .takes
+            .may("bind it", async |channel| bind(&channel, queue, "trueque.answers", &key).await)
+            .await;
     }
     let to_them = format!("{them}.mailbox.{me}");
-    ana.may("publish", async |channel| publish(&channel, "trueque.answers", &to_them, &me).await).await;
+    let published = async |channel: Channel| publish(&channel, "trueque.answers", &to_them, &me).await;
+    ana.publishes.may("publish", published).await;
+    // Whoever may declare may not publish.
+    ana.takes.may_not(REFUSED, "publish", published).await;
 
     // What belongs to somebody else.
     let them_only = theirs.as_str();
@@ -308,6 +134,14 @@ async fn peers_are_kept_apart(ruled: &Ruled) {
     })
     .await;
 
+    // Looked at, a queue tells how much lies in it. RabbitMQ asks nobody whether it may.
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let looking = ana.takes.channel().await;
+    match looking.queue_declare(them_only.into(), passive, FieldTable::default()).await {
+        Ok(queue) => assert_eq!(queue.message_count(), 1),
+        Err(error) => assert_eq!(code_of(&error), Some(REFUSED), "{error}"),
+    }
+
     // What is on its way to somebody else.
     for key in [bound.as_str(), "#", "*.mailbox.*", "*.mailbox.#", &format!("*.{me}"), &me] {
         for exchange in ["trueque.requests", "trueque.answers"] {
@@ -320,8 +154,8 @@ async fn peers_are_kept_apart(ruled: &Ruled) {
     let answers = "trueque.answers";
     ana.may_not(REFUSED, "publish as them", async |channel| publish(&channel, answers, &forged, &me).await)
         .await;
-    ana.may_not(MISMATCH, "show their id", async |channel| publish(&channel, answers, &to_them, &them).await)
-        .await;
+    let as_them = async |channel: Channel| publish(&channel, answers, &to_them, &them).await;
+    ana.publishes.may_not(MISMATCH, "show their id", as_them).await;
     ana.may_not(REFUSED, "publish past the exchanges", async |channel| {
         publish(&channel, "", them_only, &me).await
     })
@@ -346,7 +180,7 @@ async fn peers_are_kept_apart(ruled: &Ruled) {
     .await;
 
     // After all that, what was sent is there, once, and for its receiver.
-    let got = beto.may("get", async |channel| {
+    let got = beto.takes.may("get", async |channel| {
         channel.basic_get(them_only.into(), BasicGetOptions { no_ack: true }).await
     });
     let message = got.await.unwrap();
@@ -363,9 +197,9 @@ async fn peers_are_kept_apart(ruled: &Ruled) {
 async fn two_stations_talk(ruled: &Ruled) {
     let (carla, diego) = (ruled.member("carla").await, ruled.member("diego").await);
     let station = |member: &Member| {
-        let broker = member.broker.clone().unwrap();
         let station = Station::of(member.peer_id, AmqpSetting::FromDirectory);
-        station.link.send_replace(told(&broker.url, &broker.username.unwrap(), &broker.password.unwrap()));
+        let state = LinkState::Connected;
+        station.link.send_replace(LinkStatus { username: None, state, broker: member.broker.clone() });
         station
     };
     let (mut one, mut other) = (station(&carla), station(&diego));
@@ -405,21 +239,25 @@ async fn what_the_directory_did_not_sign_is_worth_nothing(ruled: &Ruled) {
     let other = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let other = BASE64_URL_SAFE_NO_PAD.encode(other.sign(signed.as_bytes()).unwrap());
     refused(&id, &format!("{head}.{claims}.{other}"), "another key").await;
-    let for_others = ruled.token_like(&ana, |claims| claims["aud"] = json!(["somebody else"]));
+    let for_others = ruled.token_like(&token, |claims| claims["aud"] = json!(["somebody else"]));
     refused(&id, &for_others, "for another service").await;
-    let over = ruled.token_like(&ana, |claims| claims["exp"] = json!(1_700_000_000));
+    let over = ruled.token_like(&token, |claims| claims["exp"] = json!(1_700_000_000));
     refused(&id, &over, "over").await;
 
     // Whoever shows a token is the one in it, whatever name they say.
-    let connection = ruled.connect(&eve.peer_id.to_string(), &token).await.unwrap();
-    let somebody = Client { member: eve, connection };
-    let mailbox = format!("trueque.{}.mailbox.v1", somebody.id());
-    somebody.may_not(REFUSED, "the name beside it", async |channel| declare(&channel, &mailbox).await).await;
+    let eve = eve.peer_id;
+    let takes = User(ruled.connect(&format!("{eve}.takes"), &taking(&ana).password).await.unwrap());
+    let mailbox = format!("trueque.{eve}.mailbox.v1");
+    takes.may_not(REFUSED, "the name beside it", async |channel| declare(&channel, &mailbox).await).await;
+    let publishes = User(ruled.connect(&eve.to_string(), &token).await.unwrap());
+    let (answers, to_her) = ("trueque.answers", format!("{eve}.mailbox.{id}"));
+    let as_eve = async |channel: Channel| publish(&channel, answers, &to_her, &eve.to_string()).await;
+    publishes.may_not(MISMATCH, "publish under the name beside it", as_eve).await;
 }
 
 /// Limits hold also for who declares none.
 async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
-    let ana = ruled.peer("fabio").await;
+    let ana = ruled.client("fabio").await;
     let (id, limited) = (ana.id(), "trueque.requests");
     let of_others = [Some(1_000), Some(4 << 20), Some(30_000)];
     for (kind, kind_of_queue, limits) in [
@@ -431,7 +269,7 @@ async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
         ("anything", "classic", of_others),
     ] {
         let name = ana.queue(kind);
-        ana.may("declare", async |channel| declare_as(&channel, &name, kind_of_queue).await).await;
+        ana.takes.may("declare", async |channel| declare_as(&channel, &name, kind_of_queue).await).await;
         let limit = |key| {
             let of = format!("rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{name}\">>))");
             format!("rabbit_policy:get(<<\"{key}\">>, element(2, {of}))")
@@ -447,8 +285,8 @@ async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
         );
     }
     let (name, key) = (ana.queue("anything"), format!("{id}.anything.{id}"));
-    let channel = ana.channel().await;
-    bind(&channel, &name, limited, &key).await.unwrap();
+    bind(&ana.takes.channel().await, &name, limited, &key).await.unwrap();
+    let channel = ana.publishes.channel().await;
     for _ in 0..1_010 {
         publish(&channel, limited, &key, &id.to_string()).await.unwrap();
     }
@@ -480,7 +318,7 @@ async fn a_whole_peer_is_let_in(ruled: &Ruled) {
 
 /// Of a token the broker cannot see whether a name is a queue's or an exchange's; where it asks, it is told.
 async fn nobody_makes_exchanges(ruled: &Ruled) {
-    let hugo = ruled.peer("hugo").await;
+    let hugo = ruled.client("hugo").await;
     let own = hugo.queue("exchange");
     hugo.may_not(REFUSED, "an exchange of one's own", async |channel| {
         let options = ExchangeDeclareOptions::default();
@@ -492,25 +330,33 @@ async fn nobody_makes_exchanges(ruled: &Ruled) {
 
 async fn a_token_that_has_ended_opens_nothing_and_its_successor_goes_on(ruled: &Ruled) {
     let member = ruled.member("ines").await;
-    let now = || Clock::system().now().as_second();
-    let short = ruled.token_like(&member, |claims| claims["exp"] = json!(now() + 3));
+    let broker = member.broker.clone().unwrap();
+    let (publishing, taking) = (broker.password.unwrap(), broker.taking.unwrap());
+    let end = Clock::system().now().as_second() + 3;
+    let short = |token: &str| ruled.token_like(token, |claims| claims["exp"] = json!(end));
     let id = member.peer_id.to_string();
-    let ines = Client { connection: ruled.connect(&id, &short).await.unwrap(), member };
+    let connect = async |name: &str, token: &str| ruled.connect(name, &short(token)).await;
+    let publishes = User(connect(&id, &publishing).await.unwrap());
+    let takes = User(connect(&taking.username, &taking.password).await.unwrap());
+    let ines = Client { member, publishes, takes };
     let own = ines.queue("mailbox.v1");
     let key = format!("{id}.mailbox.{id}");
-    ines.may("declare", async |channel| declare(&channel, &own).await).await;
-    ines.may("bind", async |channel| bind(&channel, &own, "trueque.answers", &key).await).await;
-    let channel = ines.channel().await;
-    until("it may not log in any more", async || ruled.connect(&id, &short).await.err()).await;
-    let publishing = async || publish(&channel, "trueque.answers", &key, &id).await.err();
-    let refused = until("it may not publish any more", publishing).await;
+    ines.takes.may("declare", async |channel| declare(&channel, &own).await).await;
+    ines.takes.may("bind", async |channel| bind(&channel, &own, "trueque.answers", &key).await).await;
+    let channel = ines.publishes.channel().await;
+    until("it may not log in any more", async || connect(&id, &publishing).await.err()).await;
+    let attempt = async || publish(&channel, "trueque.answers", &key, &id).await.err();
+    let refused = until("it may not publish any more", attempt).await;
     assert_eq!(code_of(&refused), Some(REFUSED), "{refused}");
-    ines.may_not(REFUSED, "declare", async |channel| declare(&channel, &own).await).await;
+    ines.takes.may_not(REFUSED, "declare", async |channel| declare(&channel, &own).await).await;
 
-    assert!(ines.connection.status().connected());
-    let next = ines.member.broker.as_ref().unwrap().password.clone().unwrap();
-    ines.connection.update_secret(next.as_str().into(), "the one before ended".into()).await.unwrap();
-    ines.may("publish", async |channel| publish(&channel, "trueque.answers", &key, &id).await).await;
+    for (user, next) in [(&ines.publishes, &publishing), (&ines.takes, &taking.password)] {
+        assert!(user.0.status().connected());
+        user.0.update_secret(next.as_str().into(), "the one before ended".into()).await.unwrap();
+    }
+    let attempt = async |channel: Channel| publish(&channel, "trueque.answers", &key, &id).await;
+    ines.publishes.may("publish", attempt).await;
+    ines.takes.may("declare", async |channel| declare(&channel, &own).await).await;
 }
 
 /// Also of somebody who has logged out: that is what it costs that the broker asks nobody.
@@ -520,7 +366,7 @@ async fn tokens_hold_without_the_directory(ruled: &mut Ruled) {
     assert_eq!(gone.status, 204);
     ruled.network.directory.kill().await;
     for member in [&juan, &ana] {
-        let client = ruled.login(member).await.unwrap();
+        let client = ruled.login_to_take(member).await.unwrap();
         let own = format!("trueque.{}.wants.v1", member.peer_id);
         declare(&client.create_channel().await.unwrap(), &own).await.unwrap();
     }
@@ -528,15 +374,15 @@ async fn tokens_hold_without_the_directory(ruled: &mut Ruled) {
 }
 
 async fn who_has_logged_out_is_let_in_no_more(ruled: &Ruled) {
-    let ines = ruled.peer("ines").await;
+    let ines = ruled.client("ines").await;
     let own = ines.queue("mailbox.v1");
-    ines.may("declare", async |channel| declare(&channel, &own).await).await;
+    ines.takes.may("declare", async |channel| declare(&channel, &own).await).await;
     let gone = ines.member.ask(Method::DELETE, "/v1/sessions/current", None).await;
     assert_eq!(gone.status, 204);
     let limit = Duration::from_secs(10);
     until_within(limit, "it may not log in any more", async || ruled.login(&ines.member).await.err()).await;
     until_within(limit, "it may do nothing any more", async || {
-        declare(&ines.channel().await, &own).await.err()
+        declare(&ines.takes.channel().await, &own).await.err()
     })
     .await;
 }

@@ -7,7 +7,7 @@ use content::ContentId;
 use daemon::settings::ByteSize;
 use peer::config::{AmqpSetting, PserverListen, Settings};
 use testnet::{Api, Network, Peer, Rabbit, RabbitOptions, read, until, until_within};
-use wire::rest::pclient::{Download, DownloadState, PeerPath};
+use wire::rest::pclient::{Download, DownloadState, FetchPath, PeerPath};
 
 use crate::{MIB, big};
 
@@ -156,6 +156,10 @@ async fn the_direct_way_is_cut_and_comes_back() {
     assert_eq!(ana.holders(id).await[0].why, None);
     let done = ana.done(&download.id).await;
     assert_eq!(read(done.path.unwrap()), file);
+    let [source] = &done.sources[..] else { panic!("{:?}", done.sources) };
+    let ways: Vec<_> = source.paths.iter().map(|way| way.path).collect();
+    assert_eq!(ways, [FetchPath::Direct, FetchPath::Relayed], "each has its bytes");
+    assert_eq!(source.paths.iter().map(|way| way.bytes).sum::<u64>(), file.len() as u64);
     let sent = ben.sent();
     let twice = sent - file.len() as u64;
     assert!(twice <= 64 * MIB as u64, "{twice} bytes were sent twice");

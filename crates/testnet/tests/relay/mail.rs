@@ -7,7 +7,7 @@ use serde_json::json;
 use testnet::{Network, Peer, Rabbit, read, until};
 use wire::{
     PeerId,
-    rest::pclient::{DownloadState, FetchPath, PeerPath},
+    rest::pclient::{DownloadState, FetchPath, PeerPath, SourcePath},
 };
 
 use super::talk::relay_only;
@@ -75,6 +75,7 @@ async fn two_that_are_never_on_together() {
     let [source] = &done.sources[..] else { panic!("{:?}", done.sources) };
     assert_eq!((source.username.as_str(), source.path), ("ben", PeerPath::Relayed));
     assert_eq!(source.bytes, file.len() as u64);
+    assert_eq!(source.paths, [SourcePath { path: FetchPath::Mailed, bytes: source.bytes }]);
     until("the mailbox is empty", async || (waiting(&broker, ana_id, "mailbox").await == 0).then_some(()))
         .await;
     drop(ben);

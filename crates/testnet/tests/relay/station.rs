@@ -156,6 +156,7 @@ pub(crate) fn told(url: &str, username: &str, password: &str) -> LinkStatus {
         username: Some(username.to_owned()),
         password: Some(password.to_owned()),
         expires_in: None,
+        taking: None,
     };
     LinkStatus { username: None, state: LinkState::Connected, broker: Some(broker) }
 }

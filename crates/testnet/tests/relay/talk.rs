@@ -3,7 +3,7 @@
 use content::ContentId;
 use peer::config::{AmqpSetting, PserverListen, Settings};
 use testnet::{Network, Rabbit, read, sample, until};
-use wire::rest::pclient::{Download, FetchPath, PeerPath};
+use wire::rest::pclient::{Download, FetchPath, PeerPath, SourcePath};
 
 use crate::{MIB, big};
 
@@ -17,6 +17,7 @@ fn only_from(download: &Download, holder: &str) {
     let [source] = &download.sources[..] else { panic!("{:?}", download.sources) };
     assert_eq!((source.username.as_str(), source.path), (holder, PeerPath::Relayed));
     assert_eq!(Some(source.bytes), download.size);
+    assert_eq!(source.paths, [SourcePath { path: FetchPath::Relayed, bytes: source.bytes }]);
 }
 
 /// Bytes that came to the peers of this process by one way.

@@ -171,7 +171,7 @@ impl Message {
 }
 
 /// How often something of this kind was refused, by all peers of this process.
-fn refused(reason: &str) -> u64 {
+pub(crate) fn refused(reason: &str) -> u64 {
     let line = format!("trueque_relay_refused_total{{reason=\"{reason}\"}} ");
     let metrics = daemon::metrics::render();
     metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok()).unwrap_or(0)

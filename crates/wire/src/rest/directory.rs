@@ -84,7 +84,7 @@ pub struct SessionReply {
 pub struct Broker {
     /// `amqp://` or `amqps://`; several of one cluster, comma separated.
     pub url: String,
-    /// Who to log in as, where the address does not say.
+    /// Who to log in as, where the address does not say. Where the directory is the broker's authority: to publish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub username: Option<String>,
@@ -96,6 +96,25 @@ pub struct Broker {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub expires_in: Option<u64>,
+    /// As whom to take messages, where that is somebody else than who publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub taking: Option<BrokerLogin>,
+}
+
+/// A user of the broker.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BrokerLogin {
+    /// The name there.
+    pub username: String,
+    /// The password there. It ends when the other one does.
+    pub password: String,
+}
+
+impl std::fmt::Debug for BrokerLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerLogin").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Broker {

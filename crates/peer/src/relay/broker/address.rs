@@ -34,7 +34,15 @@ pub(super) enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) server: Server,
-    pub(super) login: Login,
+    pub(super) logins: Logins,
+}
+
+/// One for each connection. They differ where the directory is the broker's authority, which gives the right to publish
+/// and the right to declare to nobody together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Logins {
+    pub(super) publishing: Login,
+    pub(super) taking: Login,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,9 +111,18 @@ impl Target {
 }
 
 impl Place {
-    /// The same server and user.
+    /// The same server and users.
     pub(super) fn is_but_for_password(&self, other: &Self) -> bool {
-        self.server == other.server && self.login.username == other.login.username
+        let users = |place: &Self| {
+            [&place.logins.publishing, &place.logins.taking].map(|login| login.username.clone())
+        };
+        self.server == other.server && users(self) == users(other)
+    }
+}
+
+impl Logins {
+    fn both(login: Login) -> Self {
+        Self { publishing: login.clone(), taking: login }
     }
 }
 
@@ -123,10 +140,10 @@ fn as_set(addresses: Vec<Address>, broker: Option<&directory::Broker>) -> Vec<Pl
     let place = |Address { server, login }: Address| {
         let of_directory = || {
             let same = |place: &&Place| place.server.host == server.host && place.server.port == server.port;
-            told.iter().find(same).map(|place| place.login.clone())
+            told.iter().find(same).map(|place| place.logins.clone())
         };
-        let login = login.or_else(of_directory).unwrap_or_else(guest);
-        Place { server, login }
+        let logins = login.map(Logins::both).or_else(of_directory);
+        Place { server, logins: logins.unwrap_or_else(|| Logins::both(guest())) }
     };
     addresses.into_iter().map(place).collect()
 }
@@ -142,7 +159,12 @@ fn as_told(addresses: Vec<Address>, broker: &directory::Broker) -> Result<Vec<Pl
             login.password = password.clone().into();
         }
         check_username(&login.username)?;
-        Ok(Place { server, login })
+        let mut logins = Logins::both(login);
+        if let Some(directory::BrokerLogin { username, password }) = broker.taking.clone() {
+            check_username(&username)?;
+            logins.taking = Login { username, password: password.into() };
+        }
+        Ok(Place { server, logins })
     };
     addresses.into_iter().map(place).collect()
 }
@@ -226,6 +248,7 @@ mod tests {
             username: username.map(str::to_owned),
             password: password.map(str::to_owned),
             expires_in: None,
+            taking: None,
         }
     }
 
@@ -236,10 +259,14 @@ mod tests {
     /// Each place as `tls user:password server vhost`.
     fn shown(target: &Target) -> Vec<String> {
         let Target::At(places) = target else { panic!("{target:?}") };
-        let show = |Place { server, login }: &Place| {
+        let shown = |login: &Login| format!("{}:{}", login.username, login.password.expose_secret());
+        let show = |Place { server, logins }: &Place| {
             let secure = if server.tls { "tls " } else { "" };
-            let password = login.password.expose_secret();
-            format!("{secure}{}:{password} {server} {}", login.username, server.vhost)
+            let mut users = shown(&logins.publishing);
+            if logins.taking != logins.publishing {
+                users = format!("{users} {}", shown(&logins.taking));
+            }
+            format!("{secure}{users} {server} {}", server.vhost)
         };
         places.iter().map(show).collect()
     }
@@ -333,6 +360,30 @@ mod tests {
         assert!(!told("amqp://a,amqp://b", "beto", "two").differs_in_passwords_alone(&now));
         assert!(!told("amqp://a", "ana", "two").differs_in_passwords_alone(&now));
         assert!(!Target::Off("x").differs_in_passwords_alone(&now));
+    }
+
+    #[test]
+    fn who_takes_may_be_another_user_than_who_publishes() {
+        let told = |username: &str, password: &str| {
+            let taking =
+                directory::BrokerLogin { username: username.to_owned(), password: password.to_owned() };
+            let broker =
+                directory::Broker { taking: Some(taking), ..broker("amqp://a:7", Some("ana"), Some("one")) };
+            link(LinkState::Connected, Some(broker))
+        };
+        let (theirs, now) = (AmqpSetting::FromDirectory, told("ana.takes", "two"));
+        let present = Target::of(&theirs, &now);
+        assert_eq!(shown(&present), ["ana:one ana.takes:two a:7 /"]);
+        assert_eq!(
+            shown(&Target::of(&at("amqp://a:7,amqp://own:x@a:7"), &now)),
+            ["ana:one ana.takes:two a:7 /", "own:x a:7 /"]
+        );
+        let next = |username, password| Target::of(&theirs, &told(username, password));
+        assert!(next("ana.takes", "three").differs_in_passwords_alone(&present));
+        assert!(!next("ana.other", "two").differs_in_passwords_alone(&present));
+        assert!(!format!("{:?}", now.broker).contains("two"), "nothing shows a password");
+        let long = "x".repeat(256);
+        assert!(matches!(next(&long, "two"), Target::Unusable(_)));
     }
 
     #[test]

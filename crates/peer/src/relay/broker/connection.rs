@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use super::address::Place;
+use super::address::{Login, Server};
 
 /// For a question that the broker answers at once when it is well.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -82,10 +82,10 @@ pub(super) async fn within<T>(
 
 impl Link {
     /// Connects and logs in. `name` is shown to operators.
-    pub(super) async fn open(place: &Place, name: &str) -> Result<Self, Trouble> {
+    pub(super) async fn open(server: &Server, login: &Login, name: &str) -> Result<Self, Trouble> {
         // From here on: whoever drops this future cuts the connection.
         let socket = Cut(Socket::default());
-        let opening = open(place, name, socket.0.clone());
+        let opening = open(uri_of(server, login), name, socket.0.clone());
         let connection = within(OPEN_LIMIT, "connecting", opening).await?;
         Ok(Self { connection, socket: socket.keep() })
     }
@@ -132,8 +132,7 @@ impl Drop for Link {
 }
 
 /// Boxed, because the compiler does not see through the client's asynchronous closure that this can be sent.
-fn open(place: &Place, name: &str, socket: Socket) -> BoxFuture<'static, lapin::Result<Connection>> {
-    let uri = uri_of(place);
+fn open(uri: AMQPUri, name: &str, socket: Socket) -> BoxFuture<'static, lapin::Result<Connection>> {
     let properties = ConnectionProperties::default()
         .with_connection_name(name.into())
         .with_client_property("product".into(), "trueque peer".into())
@@ -185,8 +184,7 @@ fn with_types_of<R, S, D: AsyncFn(AMQPUri, R) -> lapin::Result<S>>(_: &R, dial: 
     dial
 }
 
-fn uri_of(place: &Place) -> AMQPUri {
-    let (server, login) = (&place.server, &place.login);
+fn uri_of(server: &Server, login: &Login) -> AMQPUri {
     AMQPUri {
         scheme: if server.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {

@@ -3,15 +3,23 @@
 //! The channels outlive the connections, and when one is full, its consumer waits: the broker then holds back what
 //! exceeds the prefetch. (The client's own buffer knows no bound, so prefetch and acknowledgements are that bound.)
 //!
-//! Refused, acknowledged away and counted is what cannot be from one of us: no user (the broker checks it, where there
-//! is one), a key that is not for this queue, another user than the key says where users are peers, no id, or a body
-//! larger than [`MAX_BODY`]. What is inside is for the seal to judge.
+//! Refused, acknowledged away and counted is what cannot be from one of us, before anything of it is opened:
+//!
+//! - what has no user (where there is one, the broker has checked it);
+//! - what lay in another queue before, whose dead letters lead here: nothing that one of us sends comes that way, and the
+//!   broker compares neither the key of a dead letter nor its exchange with what its sender may do;
+//! - what has a key that is not for this queue;
+//! - where users are peers, what has another user than the key says: by whatever way a message found here, its user stays
+//!   that of the connection it was published on;
+//! - what has no id, or a body larger than [`MAX_BODY`].
+//!
+//! What is inside is for the seal to judge.
 
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use lapin::{
-    Acker, Consumer,
+    Acker, BasicProperties, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
     types::ShortString,
@@ -139,6 +147,9 @@ impl Reader {
     fn look_at(self, delivery: &Delivery, route: Route) -> Result<Envelope, &'static str> {
         let properties = &delivery.properties;
         let user = properties.user_id().as_ref().ok_or("no user")?;
+        if was_dead(properties) {
+            return Err("dead letter");
+        }
         let from = topology::sender(delivery.routing_key.as_str(), self.own_id, route).ok_or("wrong key")?;
         if self.users_are_peers && user.as_str().parse() != Ok(from) {
             return Err("another user");
@@ -159,6 +170,14 @@ impl Reader {
     }
 }
 
+/// Whether it came by the dead letters of some queue. The broker writes that down, under these names: `x-death`, and since
+/// 3.8 and 3.13 where it was first and last.
+fn was_dead(properties: &BasicProperties) -> bool {
+    const MARKS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
+    let is_mark = |name: &ShortString| MARKS.iter().any(|mark| name.as_str().starts_with(mark));
+    properties.headers().as_ref().is_some_and(|headers| headers.inner().keys().any(is_mark))
+}
+
 /// What stands on a message.
 struct Envelope {
     from: PeerId,
@@ -177,10 +196,7 @@ fn id<const N: usize>(text: &Option<ShortString>) -> Result<Option<[u8; N]>, &'s
 
 #[cfg(test)]
 mod tests {
-    use lapin::{
-        BasicProperties,
-        types::{AMQPValue, FieldTable},
-    };
+    use lapin::types::{AMQPValue, FieldTable};
 
     use super::*;
 
@@ -229,6 +245,14 @@ mod tests {
         assert_eq!(refusal(AMONG_ALL, delivery(&for_beto, named(&beto))), "wrong key");
         assert_eq!(refusal(AMONG_PEERS, delivery(&key, named(&ANA.to_string()))), "another user");
         assert_eq!(refusal(AMONG_PEERS, delivery(&key, named("guest"))), "another user");
+        for mark in ["x-death", "x-first-death-queue", "x-last-death-reason"] {
+            let mut headers = FieldTable::default();
+            headers.insert(mark.into(), AMQPValue::LongString("".into()));
+            let dead = named(&beto).with_headers(headers);
+            for reader in [AMONG_PEERS, AMONG_ALL] {
+                assert_eq!(refusal(reader, delivery(&key, dead.clone())), "dead letter", "{mark}");
+            }
+        }
         let plain = delivery(&key, named("guest"));
         assert!(AMONG_ALL.read(plain, Route::Live).is_ok(), "one user for all, on a plain broker");
         let without_id = BasicProperties::default().with_user_id(beto.as_str().into());

@@ -1,7 +1,8 @@
 //! One life of the connections: both opened, everything declared, four consumers, until something ends.
 //!
 //! There are two connections, one that publishes and one that takes, because a broker that is short of memory stops
-//! reading from connections that publish, and acknowledgements must get through then too.
+//! reading from connections that publish, and acknowledgements must get through then too. Where the directory is the
+//! broker's authority they are also two users, because whoever may declare must not be able to publish.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use tokio::{
 use wire::PeerId;
 
 use super::{
-    address::{Login, Place},
+    address::{Logins, Place},
     connection::{Link, Trouble},
     consume::{Reader, pump},
     declare::{self, Taking},
@@ -60,10 +61,12 @@ impl Session {
         own_id: PeerId,
         clock: &Clock,
     ) -> Result<(Self, Consumers), Trouble> {
+        let (server, logins) = (&place.server, &place.logins);
+        let open = |login, name| Link::open(server, login, name);
         let names = (format!("{own_id} publishes"), format!("{own_id} takes"));
         let (publishing, taking) =
-            futures::try_join!(Link::open(place, &names.0), Link::open(place, &names.1))?;
-        let user = &place.login.username;
+            futures::try_join!(open(&logins.publishing, &names.0), open(&logins.taking, &names.1))?;
+        let user = &logins.publishing.username;
         let users_are_peers = user.parse::<PeerId>().is_ok();
         declare::shared(&taking, users_are_peers).await?;
 
@@ -111,10 +114,13 @@ impl Session {
         }
     }
 
-    /// The user has a new password; the connections stay.
-    pub(super) async fn renew(&self, login: &Login) -> Result<(), Trouble> {
+    /// The users have new passwords; the connections stay.
+    pub(super) async fn renew(&self, logins: &Logins) -> Result<(), Trouble> {
         let (publishing, taking) = (self.publisher.link(), &self.taking);
-        futures::try_join!(publishing.renew(&login.password), taking.renew(&login.password))?;
+        futures::try_join!(
+            publishing.renew(&logins.publishing.password),
+            taking.renew(&logins.taking.password)
+        )?;
         Ok(())
     }
 

@@ -112,7 +112,7 @@ impl Worker {
             Err(trouble) => return named(trouble.to_string()),
         };
         metrics::counter!("trueque_relay_connections_total").increment(1);
-        tracing::info!(relay.server = %place.server, relay.user = place.login.username, "the relay is connected");
+        tracing::info!(relay.server = %place.server, relay.user = place.logins.publishing.username, "the relay is connected");
         self.publisher.store(Some(session.publisher().clone()));
         let server: Arc<str> = place.server.to_string().into();
         let on = |blocked| RelayState::On { answers: session.answers(), blocked, server: server.clone() };
@@ -191,7 +191,7 @@ impl Wish {
             }
             let Target::At(places) = &next else { return };
             let Some(renewed) = places.iter().find(|next| next.is_but_for_password(place)) else { return };
-            if let Err(trouble) = session.renew(&renewed.login).await {
+            if let Err(trouble) = session.renew(&renewed.logins).await {
                 tracing::debug!(error = %trouble, "the broker does not take the new password, connecting anew");
                 return;
             }

@@ -337,8 +337,20 @@ pub struct Source {
     pub why: Option<String>,
     /// Verified bytes that came from it.
     pub bytes: u64,
+    /// The same bytes, by the ways they came; `path` is the way of now.
+    #[serde(default)]
+    #[schema(required)]
+    pub paths: Vec<SourcePath>,
     /// Bytes per second that come from it.
     pub rate_bps: u64,
+}
+
+/// What came by one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourcePath {
+    pub path: FetchPath,
+    /// Verified bytes.
+    pub bytes: u64,
 }
 
 /// Why a download failed.
