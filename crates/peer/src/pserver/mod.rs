@@ -15,6 +15,7 @@ mod deadline;
 mod fetch;
 mod grpc;
 mod linger;
+mod listing;
 mod relay;
 mod reverse;
 mod small;

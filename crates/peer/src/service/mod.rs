@@ -8,6 +8,7 @@
 mod blocks;
 mod reading;
 mod receivers;
+mod standing;
 
 use std::{
     path::Path,
@@ -17,12 +18,13 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, PieceSet};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wire::{ErrorCode, Username, proto, rest::Audience};
 
 pub use blocks::Blocks;
 pub use reading::Reading;
 pub use receivers::{Receivers, Watching};
+pub use standing::Standing;
 
 use crate::{
     Failure,
@@ -66,6 +68,8 @@ struct Inner {
     parts: Parts,
     /// The account that this peer is logged in as: it may see all of its own files on its other machines.
     owner: ArcSwapOption<Username>,
+    /// Rings when somebody may see less than before.
+    bell: watch::Sender<()>,
     uploads: Arc<Semaphore>,
     quiet: Arc<Semaphore>,
     throttle: Throttle,
@@ -87,6 +91,7 @@ impl Service {
     pub fn new(parameters: Parameters) -> Self {
         let Parameters { library, parts, max_uploads, upload_limit, on_changed, audit } = parameters;
         let inner = Inner {
+            bell: library.bell().clone(),
             library,
             parts,
             owner: ArcSwapOption::empty(),
@@ -106,6 +111,26 @@ impl Service {
     /// Says whose peer this is; `None` while logged out.
     pub fn set_owner(&self, owner: Option<Username>) {
         self.inner.owner.store(owner.map(Arc::new));
+        self.recheck();
+    }
+
+    /// Every answer under way asks again whether its caller may have it, and ends where the same question would now be
+    /// refused. Called when somebody may have less; that a file is shared with fewer calls it by itself.
+    pub fn recheck(&self) {
+        self.inner.bell.send_replace(());
+    }
+
+    /// Follows whether the caller may have these contents.
+    pub(crate) fn standing(&self, caller: &Caller, contents: Vec<ContentId>) -> Standing {
+        Standing::new(self, caller, contents)
+    }
+
+    /// Whether the caller may have a content now.
+    ///
+    /// # Errors
+    /// `not_found`, as for what is not here.
+    pub(crate) fn may_have(&self, caller: &Caller, id: ContentId) -> Result<(), Failure> {
+        self.held(caller, id).map(|_| ())
     }
 
     /// Says who takes in what others offer. They come last: what they accept is downloaded.
@@ -175,6 +200,7 @@ impl Service {
         offset: u64,
         length: u64,
     ) -> Result<Reading, Failure> {
+        let standing = self.standing(caller, vec![id]);
         let held = self.held(caller, id)?;
         let layout = match &held {
             Held::Whole(entry) => Layout::new(entry.size).map_err(Failure::internal)?,
@@ -210,6 +236,7 @@ impl Service {
             inner.meter.clone(),
             page,
             place,
+            standing,
         ))
     }
 
@@ -253,13 +280,14 @@ impl Service {
     /// `not_found`; `rate_limited` where too many watch.
     pub fn watch(&self, caller: &Caller, id: ContentId) -> Result<Watching, Failure> {
         let place = self.quiet_place()?;
+        let standing = self.standing(caller, vec![id]);
         let pieces = match self.held(caller, id)? {
             Held::Whole(entry) => {
                 receivers::Pieces::Whole(Layout::new(entry.size).map_err(Failure::internal)?.count())
             }
             Held::Part(part) => receivers::Pieces::Part(part.subscribe()),
         };
-        Ok(self.inner.receivers.watch(id, caller.peer_id, pieces, place))
+        Ok(self.inner.receivers.watch(id, caller.peer_id, pieces, place, standing))
     }
 
     /// Takes in what the caller offers to whoever uses this peer.

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tracing::Span;
 use wire::ErrorCode;
 
-use super::{Blocks, OnChanged, UploadPlace, blocks::BLOCK};
+use super::{Blocks, OnChanged, Standing, UploadPlace, blocks::BLOCK};
 use crate::{
     Failure,
     audit::Page,
@@ -107,12 +107,14 @@ pub struct Reading {
     meter: Meter,
     page: Page,
     sent: Option<metrics::Counter>,
+    standing: Standing,
     _place: UploadPlace,
     /// From the first block to the last.
     _span: Span,
 }
 
 impl Reading {
+    #[expect(clippy::too_many_arguments, reason = "all that an upload is made of, in one place")]
     pub(super) fn new(
         open: Open,
         range: Range<u64>,
@@ -121,6 +123,7 @@ impl Reading {
         meter: Meter,
         page: Page,
         place: UploadPlace,
+        standing: Standing,
     ) -> Self {
         let mut reading = Self {
             open,
@@ -133,6 +136,7 @@ impl Reading {
             meter,
             page,
             sent: None,
+            standing,
             _place: place,
         };
         reading.read_ahead();
@@ -152,15 +156,23 @@ impl Reading {
         self
     }
 
-    /// The next block, at most [`BLOCK`] bytes; `None` at the end.
+    /// The next block, at most [`BLOCK`] bytes; `None` at the end. A caller that may not have the file any more gets an
+    /// error instead, also while it waits for its turn.
     pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         let block = match self.ahead.take()?.await {
             Ok(block) => block,
             Err(error) => Err(Failure::internal(error)),
         };
         if let Ok(bytes) = &block {
+            let paced = tokio::select! {
+                biased;
+                () = self.throttle.take(bytes.len() as u64) => self.standing.check(),
+                lost = self.standing.lost() => Err(lost),
+            };
+            if let Err(refusal) = paced {
+                return Some(Err(refusal));
+            }
             self.read_ahead();
-            self.throttle.take(bytes.len() as u64).await;
             self.meter.add(bytes.len() as u64);
             self.page.add(bytes.len() as u64);
             if let Some(sent) = &self.sent {
