@@ -12,7 +12,7 @@ use wire::{
     proto::{self, files_server::FilesServer},
 };
 
-use super::{deadline, fetch, listing::Listing, sent, small::SmallFiles, traced};
+use super::{deadline, deadline::Held, fetch, listing::Listing, sent, small::SmallFiles, traced};
 use crate::{Failure, link::Rung, service::Service, tls::Caller};
 
 /// The largest question: 1,000 content ids.
@@ -53,7 +53,7 @@ impl proto::files_server::Files for Door {
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let caller = caller(&request)?;
-        let place = self.service.quiet_place()?;
+        let place = self.service.list_place(&caller)?;
         let files = futures::stream::iter(Listing::new(&self.service, caller, place)).map(Ok);
         Ok(Response::new(Box::pin(files)))
     }
@@ -65,7 +65,11 @@ impl proto::files_server::Files for Door {
         let caller = caller(&request)?;
         let question = request.into_inner();
         let id = content_id(&question.content_id)?;
-        Ok(Response::new(self.service.describe(&caller, id, question.first_piece)?))
+        let description = self.service.describe(&caller, id, question.first_piece)?;
+        let place = self.service.description_place(&caller, &description)?;
+        let mut response = Response::new(description);
+        response.extensions_mut().insert(Held::new(place));
+        Ok(response)
     }
 
     /// The router answers this path by [`fetch`] before it comes here; this is the same answer by the generated code.
@@ -91,9 +95,12 @@ impl proto::files_server::Files for Door {
         let (caller, sent) = (caller(&request)?, sent(rung(&request)));
         let ids = request.into_inner().content_ids;
         let files = SmallFiles::open(&self.service, caller, &ids, sent)?;
-        let files = futures::stream::unfold(files, |mut files| async move {
-            let file = files.next().await?;
-            Some((Ok(file), files))
+        let files = futures::stream::unfold(Some(files), |files| async move {
+            let mut files = files?;
+            match files.next().await? {
+                Ok(file) => Some((Ok(file), Some(files))),
+                Err(failure) => Some((Err(failure.into()), None)),
+            }
         });
         Ok(Response::new(Box::pin(files)))
     }

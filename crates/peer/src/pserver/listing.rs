@@ -3,16 +3,15 @@
 use std::vec;
 
 use content::ContentId;
-use tokio::sync::OwnedSemaphorePermit;
 use wire::proto;
 
 use crate::{
-    service::{Service, Standing},
+    service::{Portion, Service, Standing},
     tls::Caller,
 };
 
-/// Names in one look at the library.
-pub(super) const LIST_PAGE: usize = 512;
+/// Names in one look at the library; so many at most are in memory for one caller.
+pub(super) const LIST_PAGE: usize = 256;
 
 /// The files, for a caller that takes them at its own pace.
 pub(super) struct Listing {
@@ -22,11 +21,11 @@ pub(super) struct Listing {
     /// Where the next page begins; `None` after the last.
     next: Option<Option<(String, ContentId)>>,
     standing: Standing,
-    _place: OwnedSemaphorePermit,
+    _place: Portion,
 }
 
 impl Listing {
-    pub(super) fn new(service: &Service, caller: Caller, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(service: &Service, caller: Caller, place: Portion) -> Self {
         let standing = service.standing(&caller, Vec::new());
         let (service, page) = (service.clone(), Vec::new().into_iter());
         Self { service, caller, page, next: Some(None), standing, _place: place }

@@ -18,10 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use wire::{
-    ErrorCode,
-    proto::{self, question::Ask},
-};
+use wire::proto::{self, question::Ask};
 
 use super::{grpc::content_id, listing::LIST_PAGE, refuse, sent, small::SmallFiles, traced};
 use crate::{
@@ -33,7 +30,7 @@ use crate::{
         open::{Asked, Terms},
         sink::{AnswerSink, Gone},
     },
-    service::{Service, Standing},
+    service::{Full, Place, Places, Portion, Portions, Service, Standing, Words, refused},
     tls::Caller,
 };
 
@@ -41,8 +38,15 @@ use crate::{
 const MAX_QUESTIONS: usize = 64;
 /// Questions that were taken from the broker: those, and those that are being opened or refused.
 const MAX_TAKEN: usize = 2 * MAX_QUESTIONS;
-/// `Watch` is a question that mostly waits.
-const MAX_WATCHES: usize = 1_024;
+/// Of those, one user's; more of them are dropped.
+const MAX_TAKEN_OF_ONE: usize = 96;
+/// `Watch` is a question that mostly waits; of all callers together, and of one user.
+const MAX_WATCHES: (usize, usize) = (1_024, 256);
+const QUESTIONS: Words = Words {
+    all: "too many questions over the relay",
+    own: "too many questions of one user over the relay",
+    given: "place for a question given to another",
+};
 /// A watch ends after this long, and its asker begins another one.
 const WATCH_PERIOD: Duration = Duration::from_secs(30);
 /// What fits into a message, beside the files themselves, for each of them.
@@ -59,8 +63,9 @@ pub struct RelayDoor {
     relay: Relay,
     service: Service,
     on_dial_me: OnDialMe,
-    questions: Arc<Semaphore>,
-    watches: Arc<Semaphore>,
+    questions: Places,
+    watches: Portions,
+    taken: Portions,
     /// Ends the answers that have no end of their own.
     soft: CancellationToken,
 }
@@ -79,8 +84,9 @@ impl RelayDoor {
             relay,
             service,
             on_dial_me,
-            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
-            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            questions: Places::new(MAX_QUESTIONS, &QUESTIONS),
+            watches: Portions::new(MAX_WATCHES.0, MAX_WATCHES.1),
+            taken: Portions::new(MAX_TAKEN, MAX_TAKEN_OF_ONE),
             soft: soft.clone(),
         };
         let taken = Arc::new(Semaphore::new(MAX_TAKEN));
@@ -94,12 +100,21 @@ impl RelayDoor {
                 let Some(question) = question else { return };
                 let (door, span) = (door.clone(), traced::consumed(&question));
                 let answering = async move {
-                    if let Ok(asked) = door.relay.open(question).await {
+                    let Ok(asked) = door.relay.open(question).await else { return };
+                    if matches!(asked.ask, Ask::Watch(_)) {
                         // Those that mostly wait have places of their own.
-                        let place = Some(place).filter(|_| !matches!(asked.ask, Ask::Watch(_)));
-                        door.take(asked).await;
                         drop(place);
+                        return door.take(asked).await;
                     }
+                    // A refusal may wait for the broker too: nobody's wait for all the places there are.
+                    match door.taken.take(&asked.caller.username) {
+                        Ok(_portion) => door.take(asked).await,
+                        Err(_) => {
+                            refuse("questions of one user dropped");
+                            asked.receipt.done().await;
+                        }
+                    }
+                    drop(place);
                 };
                 tasks.spawn("question over the relay", answering.instrument(span));
             }
@@ -115,19 +130,36 @@ impl RelayDoor {
         let sink = AnswerSink::new(&self.relay, peer, terms.back, request, &reply, terms.patience);
         // Logged, and nothing can be said.
         let Ok(sink) = sink else { return };
-        let places = if matches!(ask, Ask::Watch(_)) { &self.watches } else { &self.questions };
-        let answered = match places.try_acquire() {
-            Ok(_place) => self.answer(&caller, ask, &terms, sink).instrument(span).await,
-            Err(_) => sink.end(Err(too_many())).await,
+        let answered = match self.place(&caller, &ask) {
+            Ok(place) => self.answer(&caller, ask, &terms, sink, place).instrument(span).await,
+            Err(failure) => sink.end(Err(failure)).await,
         };
         if let Err(gone) = answered {
             tracing::debug!(peer.id = %peer, error = %gone, "an answer over the relay ended early");
         }
     }
 
-    async fn answer(&self, caller: &Caller, ask: Ask, terms: &Terms, sink: AnswerSink) -> Result<(), Gone> {
+    fn place(&self, caller: &Caller, ask: &Ask) -> Result<Room, Failure> {
+        if !matches!(ask, Ask::Watch(_)) {
+            return self.questions.take(&caller.username).map(Room::Place);
+        }
+        let portion = self.watches.take(&caller.username).map_err(|full| match full {
+            Full::All => refused("too many watches over the relay"),
+            Full::Own => refused("too many watches of one user over the relay"),
+        });
+        portion.map(|_portion| Room::Watch { _portion })
+    }
+
+    async fn answer(
+        &self,
+        caller: &Caller,
+        ask: Ask,
+        terms: &Terms,
+        sink: AnswerSink,
+        room: Room,
+    ) -> Result<(), Gone> {
         let standing = self.service.standing(caller, Vec::new());
-        let mut giving = Giving { sink, standing };
+        let mut giving = Giving { sink, standing, room };
         let ended = match ask {
             Ask::List(from) => self.list(caller, &from, terms, &mut giving).await,
             Ask::Describe(question) => self.describe(caller, &question, &mut giving).await,
@@ -171,7 +203,7 @@ impl RelayDoor {
         terms: &Terms,
         giving: &mut Giving,
     ) -> Result<Said, Stop> {
-        let _place = self.service.quiet_place()?;
+        let _place = self.service.list_place(caller)?;
         let mut after = last_known(from)?;
         let (mut credit, mut before) = (terms.credit, Vec::new());
         loop {
@@ -252,6 +284,7 @@ impl RelayDoor {
         let message_size = message_size(terms.max_message);
         let (mut batch, mut bytes, mut before) = (Vec::new(), 0, Vec::new());
         while let Some(file) = files.next().await {
+            let file = file?;
             let length = file.data.len() + FILE_FRAME;
             if !batch.is_empty() && bytes + length > message_size {
                 before = giving.files(&files, std::mem::take(&mut batch), before, false).await?;
@@ -299,6 +332,23 @@ impl RelayDoor {
 struct Giving {
     sink: AnswerSink,
     standing: Standing,
+    room: Room,
+}
+
+/// What an answer takes up.
+enum Room {
+    Place(Place),
+    Watch { _portion: Portion },
+}
+
+impl Room {
+    /// Waits until others have it.
+    async fn revoked(&self) -> Failure {
+        match self {
+            Self::Place(place) => place.revoked().await,
+            Self::Watch { .. } => std::future::pending().await,
+        }
+    }
 }
 
 /// How an answer that was not refused ends.
@@ -317,13 +367,13 @@ enum Stop {
 
 impl Giving {
     async fn message(&mut self, message: &impl Message, last: bool) -> Result<(), Stop> {
-        let Self { sink, standing } = self;
-        as_long(standing, sink.message(message, last)).await
+        let Self { sink, standing, room } = self;
+        as_long(standing, room, sink.message(message, last)).await
     }
 
     async fn bytes(&mut self, data: &[Bytes], last: bool) -> Result<(), Stop> {
-        let Self { sink, standing } = self;
-        as_long(standing, sink.bytes(data, last)).await
+        let Self { sink, standing, room } = self;
+        as_long(standing, room, sink.bytes(data, last)).await
     }
 
     /// Some of the files that were asked for; `before` are those in the message before, which may still be on its way.
@@ -351,8 +401,8 @@ impl Giving {
 
     /// Waits until all of it is with the broker.
     async fn arrived(&mut self) -> Result<Said, Stop> {
-        let Self { sink, standing } = self;
-        as_long(standing, sink.arrived()).await.map(|()| Said::All)
+        let Self { sink, standing, room } = self;
+        as_long(standing, room, sink.arrived()).await.map(|()| Said::All)
     }
 
     /// The same, and then there is a word to say.
@@ -361,14 +411,16 @@ impl Giving {
     }
 }
 
-/// Sends, unless the asker is taken off the list first.
+/// Sends, unless the asker is taken off the list first, or has to make room.
 async fn as_long(
     standing: &mut Standing,
+    room: &Room,
     sending: impl Future<Output = Result<(), Gone>>,
 ) -> Result<(), Stop> {
     tokio::select! {
         biased;
         lost = standing.lost() => Err(Stop::Refused(lost)),
+        given_away = room.revoked() => Err(Stop::Refused(given_away)),
         sent = sending => sent.map_err(Stop::Gone),
     }
 }
@@ -418,14 +470,9 @@ fn kind_of(ask: &Ask) -> &'static str {
     }
 }
 
-fn too_many() -> Failure {
-    refuse("too many questions over the relay");
-    Failure::new(ErrorCode::RateLimited, "too many questions over the relay; try again later")
-}
-
 impl std::fmt::Debug for RelayDoor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RelayDoor").field("free", &self.questions.available_permits()).finish_non_exhaustive()
+        f.debug_struct("RelayDoor").field("free", &self.questions.free()).finish_non_exhaustive()
     }
 }
 

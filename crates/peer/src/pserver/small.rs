@@ -16,7 +16,7 @@ use crate::{
 /// Small files read in one go on a blocking thread.
 const READ_TOGETHER: usize = 32;
 /// Bytes after which such a go ends early.
-const READ_TOGETHER_BYTES: usize = 1 << 20;
+const READ_TOGETHER_BYTES: usize = 512 << 10;
 
 /// The files that one caller asked for together.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct SmallFiles {
     ready: vec::IntoIter<proto::FileChunk>,
     standing: Standing,
     sent: metrics::Counter,
-    _place: UploadPlace,
+    place: UploadPlace,
 }
 
 #[derive(Debug, Clone)]
@@ -50,21 +50,27 @@ impl SmallFiles {
             return Err(Failure::invalid(detail));
         }
         let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
-        let place = service.upload_place()?;
+        let place = service.upload_place(&caller)?;
         let standing = service.standing(&caller, Vec::new());
         let reader = Reader { service: service.clone(), caller, ids: ids.into(), next: 0 };
-        Ok(Self { reader, ready: Vec::new().into_iter(), standing, sent, _place: place })
+        Ok(Self { reader, ready: Vec::new().into_iter(), standing, sent, place })
     }
 
     /// The next one, in the order asked; `None` after the last. Whether the caller may have it was looked at after the
     /// last change.
-    pub(super) async fn next(&mut self) -> Option<proto::FileChunk> {
+    ///
+    /// # Errors
+    /// `rate_limited` once others have its place; then there is no more.
+    pub(super) async fn next(&mut self) -> Option<Result<proto::FileChunk, Failure>> {
         loop {
+            if let Err(given_away) = self.place.check() {
+                return Some(Err(given_away));
+            }
             if self.standing.has_changed() {
                 self.forget_hidden();
             }
             if let Some(file) = self.ready.next() {
-                return Some(file);
+                return Some(Ok(file));
             }
             self.read_some().await?;
         }

@@ -251,6 +251,21 @@ mod tests {
         AnswerOpener::new(reply_key(), REQUEST)
     }
 
+    #[test]
+    fn a_refusal_in_place_of_a_message_is_another_message_and_the_last_one() {
+        let mut sealer = sealer();
+        let data = sealer.seal(Kind::Bytes, &[Bytes::from_static(b"data")], false).unwrap();
+        let no = Bytes::from_static(b"no");
+        let instead = sealer.seal_instead(0, Kind::Refusal, &no).unwrap();
+        assert_eq!(sealer.seal_instead(0, Kind::Refusal, &no), None, "never twice under one nonce");
+        let mut opener = opener();
+        assert_eq!(opener.open(instead.to_vec()), opened(0, true, Kind::Refusal, b"no"));
+        assert_eq!(opener.open(data.to_vec()), opened(0, false, Kind::Bytes, b"data"));
+        sealer.seal(Kind::End, &[], true).unwrap();
+        assert_eq!(sealer.seal_instead(1, Kind::Refusal, &no), None, "a last word is the last word");
+        assert!(sealer.seal_instead(2, Kind::Refusal, &no).is_some());
+    }
+
     fn opened(number: u32, last: bool, kind: Kind, data: &'static [u8]) -> Result<Answered, Refused> {
         Ok(Answered::Sealed(Opened { number, last, kind, data: Bytes::from_static(data) }))
     }

@@ -6,6 +6,8 @@
 //! A file that the caller may not see is answered exactly like one that is not there.
 
 mod blocks;
+mod places;
+mod portions;
 mod reading;
 mod receivers;
 mod standing;
@@ -18,10 +20,13 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, PieceSet};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use wire::{ErrorCode, Username, proto, rest::Audience};
 
 pub use blocks::Blocks;
+pub(crate) use places::refused;
+pub use places::{Place, Places, Words};
+pub use portions::{Full, Portion, Portions};
 pub use reading::Reading;
 pub use receivers::{Receivers, Watching};
 pub use standing::Standing;
@@ -41,8 +46,19 @@ use crate::{
 pub const VALUES_PER_PAGE: usize = 8_192;
 /// Files in one `FetchMany`.
 pub const MAX_FETCH_MANY: usize = 1_000;
-/// Open `Watch` and `List` streams of all callers together.
-const MAX_QUIET_STREAMS: usize = 4_096;
+/// Open `Watch` streams of all callers together, and of one user.
+const MAX_WATCHES: (usize, usize) = (4_096, 512);
+/// `List` answers under way; each has up to a page of names in memory.
+const MAX_LISTS: (usize, usize) = (64, 8);
+/// Long `Describe` answers that are not sent yet, up to 256 KiB each.
+const MAX_DESCRIPTIONS: (usize, usize) = (128, 16);
+/// Longer ones are counted.
+const SHORT_DESCRIPTION: usize = 16 << 10;
+const UPLOADS: Words = Words {
+    all: "all upload places are taken",
+    own: "all upload places of one user are taken",
+    given: "upload place given to another",
+};
 
 /// Called with a path whose file is no longer what was hashed.
 pub type OnChanged = Arc<dyn Fn(&Path) + Send + Sync>;
@@ -70,8 +86,10 @@ struct Inner {
     owner: ArcSwapOption<Username>,
     /// Rings when somebody may see less than before.
     bell: watch::Sender<()>,
-    uploads: Arc<Semaphore>,
-    quiet: Arc<Semaphore>,
+    uploads: Places,
+    watches: Portions,
+    lists: Portions,
+    descriptions: Portions,
     throttle: Throttle,
     blocks: Blocks,
     meter: Meter,
@@ -95,8 +113,10 @@ impl Service {
             library,
             parts,
             owner: ArcSwapOption::empty(),
-            uploads: Arc::new(Semaphore::new(max_uploads)),
-            quiet: Arc::new(Semaphore::new(MAX_QUIET_STREAMS)),
+            uploads: Places::new(max_uploads, &UPLOADS),
+            watches: Portions::new(MAX_WATCHES.0, MAX_WATCHES.1),
+            lists: Portions::new(MAX_LISTS.0, MAX_LISTS.1),
+            descriptions: Portions::new(MAX_DESCRIPTIONS.0, MAX_DESCRIPTIONS.1),
             throttle: upload_limit,
             blocks: Blocks::default(),
             meter: Meter::default(),
@@ -152,12 +172,28 @@ impl Service {
         ListPage { files: visible.map(|entry| file_of(entry)).collect(), next }
     }
 
-    /// Takes a place among the streams that mostly wait.
+    /// Takes a place for a list of files.
     ///
     /// # Errors
     /// `rate_limited` where there is none.
-    pub fn quiet_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.inner.quiet.clone().try_acquire_owned().map_err(|_| refused("too many open streams"))
+    pub fn list_place(&self, caller: &Caller) -> Result<Portion, Failure> {
+        portion(&self.inner.lists, caller, "too many lists", "too many lists of one user")
+    }
+
+    /// Takes a place for an answer that is long and lies in memory until it is sent; none where it is short.
+    ///
+    /// # Errors
+    /// `rate_limited` where there is none.
+    pub fn description_place(
+        &self,
+        caller: &Caller,
+        description: &proto::Description,
+    ) -> Result<Option<Portion>, Failure> {
+        if description.chaining_values.len() <= SHORT_DESCRIPTION {
+            return Ok(None);
+        }
+        let (all, own) = ("too many unread answers", "too many unread answers of one user");
+        portion(&self.inner.descriptions, caller, all, own).map(Some)
     }
 
     /// Size, proof from `first_piece` on, and pieces of one content.
@@ -217,7 +253,7 @@ impl Service {
         {
             return Err(Failure::new(ErrorCode::Unprocessable, "not all of these pieces are here yet"));
         }
-        let place = self.upload_place()?;
+        let place = self.upload_place(caller)?;
         let name = match &held {
             Held::Whole(entry) => Some(entry.name.as_str()),
             Held::Part(_) => None,
@@ -264,9 +300,8 @@ impl Service {
     ///
     /// # Errors
     /// `rate_limited` where there is none.
-    pub fn upload_place(&self) -> Result<UploadPlace, Failure> {
-        let place = self.inner.uploads.clone().try_acquire_owned();
-        place.map(UploadPlace::new).map_err(|_| refused("all upload places are taken"))
+    pub fn upload_place(&self, caller: &Caller) -> Result<UploadPlace, Failure> {
+        self.inner.uploads.take(&caller.username).map(UploadPlace::new)
     }
 
     /// Waits until `bytes` may be sent.
@@ -279,7 +314,8 @@ impl Service {
     /// # Errors
     /// `not_found`; `rate_limited` where too many watch.
     pub fn watch(&self, caller: &Caller, id: ContentId) -> Result<Watching, Failure> {
-        let place = self.quiet_place()?;
+        let watches = &self.inner.watches;
+        let place = portion(watches, caller, "too many watches", "too many watches of one user")?;
         let standing = self.standing(caller, vec![id]);
         let pieces = match self.held(caller, id)? {
             Held::Whole(entry) => {
@@ -340,22 +376,33 @@ impl std::fmt::Debug for Parameters {
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service")
-            .field("free_uploads", &self.inner.uploads.available_permits())
-            .finish_non_exhaustive()
+        f.debug_struct("Service").field("free_uploads", &self.inner.uploads.free()).finish_non_exhaustive()
     }
 }
 
 /// A place among the uploads, counted while it is taken.
 #[derive(Debug)]
 pub struct UploadPlace {
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl UploadPlace {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
+    fn new(place: Place) -> Self {
         metrics::gauge!("trueque_uploads_running").increment(1.0);
-        Self { _permit: permit }
+        Self { place }
+    }
+
+    /// Whether others have it now.
+    ///
+    /// # Errors
+    /// `rate_limited`, to end the answer with.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.place.check()
+    }
+
+    /// Waits until others have it.
+    pub(crate) async fn revoked(&self) -> Failure {
+        self.place.revoked().await
     }
 }
 
@@ -399,7 +446,9 @@ pub(crate) fn message_of(pieces: &PieceSet, receivers: &[wire::PeerId]) -> proto
     }
 }
 
-fn refused(why: &'static str) -> Failure {
-    metrics::counter!("trueque_refusals_total", "reason" => why).increment(1);
-    Failure::new(ErrorCode::RateLimited, format!("{why}; try again later"))
+fn portion(of: &Portions, caller: &Caller, all: &'static str, own: &'static str) -> Result<Portion, Failure> {
+    of.take(&caller.username).map_err(|full| match full {
+        Full::All => refused(all),
+        Full::Own => refused(own),
+    })
 }

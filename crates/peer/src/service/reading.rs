@@ -4,14 +4,7 @@
 //! size, times and inode after the read are those of the time it was hashed; else the receiver gets an error, and
 //! whoever watches the folders is told. Source: git's index, which trusts a file by the same.
 
-use std::{
-    fs::File,
-    io,
-    ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -25,6 +18,7 @@ use crate::{
     download::Part,
     library::{FileStamp, SharedEntry},
     meter::Meter,
+    place::open_real,
     throttle::Throttle,
 };
 
@@ -45,10 +39,8 @@ struct MustBe {
 impl Open {
     pub(super) fn whole(entry: &SharedEntry, on_changed: OnChanged) -> Result<Self, Failure> {
         let must_be = MustBe { path: entry.path.clone(), stamp: entry.stamp, on_changed };
-        // A link put in the file's place since is not followed.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&entry.path);
-        let file = opened.map_err(|error| match error.kind() {
+        // A link put in its place since, or in that of a folder on the way, is not followed.
+        let file = open_real(&entry.path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
                 must_be.changed()
             }
@@ -108,7 +100,7 @@ pub struct Reading {
     page: Page,
     sent: Option<metrics::Counter>,
     standing: Standing,
-    _place: UploadPlace,
+    place: UploadPlace,
     /// From the first block to the last.
     _span: Span,
 }
@@ -137,7 +129,7 @@ impl Reading {
             page,
             sent: None,
             standing,
-            _place: place,
+            place,
         };
         reading.read_ahead();
         reading
@@ -157,7 +149,7 @@ impl Reading {
     }
 
     /// The next block, at most [`BLOCK`] bytes; `None` at the end. A caller that may not have the file any more gets an
-    /// error instead, also while it waits for its turn.
+    /// error instead, also while it waits for its turn; so does one whose place others have now.
     pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         let block = match self.ahead.take()?.await {
             Ok(block) => block,
@@ -166,8 +158,9 @@ impl Reading {
         if let Ok(bytes) = &block {
             let paced = tokio::select! {
                 biased;
-                () = self.throttle.take(bytes.len() as u64) => self.standing.check(),
+                () = self.throttle.take(bytes.len() as u64) => self.standing.check().and_then(|()| self.place.check()),
                 lost = self.standing.lost() => Err(lost),
+                given_away = self.place.revoked() => Err(given_away),
             };
             if let Err(refusal) = paced {
                 return Some(Err(refusal));

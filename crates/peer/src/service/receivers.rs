@@ -7,10 +7,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use content::{ContentId, PieceSet};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use wire::{PeerId, proto};
 
-use super::{Standing, message_of};
+use super::{Portion, Standing, message_of};
 use crate::Failure;
 
 /// The most that one content remembers, and tells.
@@ -46,7 +46,7 @@ pub struct Watching {
     peers: watch::Receiver<Vec<PeerId>>,
     first: bool,
     standing: Standing,
-    _place: OwnedSemaphorePermit,
+    _place: Portion,
 }
 
 impl Receivers {
@@ -55,7 +55,7 @@ impl Receivers {
         id: ContentId,
         caller: PeerId,
         pieces: Pieces,
-        place: OwnedSemaphorePermit,
+        place: Portion,
         standing: Standing,
     ) -> Watching {
         let mut by_content = self.by_content.lock();

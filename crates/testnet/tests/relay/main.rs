@@ -11,6 +11,7 @@ mod broker;
 mod conformance;
 mod doctor;
 mod faults;
+mod hostile;
 mod keys;
 mod mail;
 mod offers;
@@ -19,6 +20,7 @@ mod station;
 mod talk;
 mod tap;
 mod tls;
+mod withdrawn;
 
 use testnet::sample;
 
