@@ -18,6 +18,7 @@ use wire::{ErrorCode, rest::pclient::Event};
 
 use crate::{
     Failure,
+    allowed::AllowedEndpoints,
     audit::Audit,
     config::{PserverListen, Settings, is_loopback},
     data_dir::DataDir,
@@ -103,7 +104,8 @@ impl App {
         // What this machine is and has.
         let identity = Arc::new(Identity::open(&settings.data_dir)?);
         let own_id = identity.peer_id();
-        let tls = NetworkTls::new(identity.clone());
+        let allowed = AllowedEndpoints::only(settings.allowed_endpoints.clone());
+        let tls = NetworkTls::new(identity.clone()).dialling_only(allowed);
         let store = Store::open_in(doors.data_dir).context("PEER_DATA_DIR: the store")?;
         let library = Library::open(store.clone(), clock.clone()).await?;
         let folders = folders_of(settings);

@@ -24,7 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 use wire::Username;
 
-use crate::{pclient::cli::Word, relay::broker::check_addresses};
+use crate::{allowed::Allowed, pclient::cli::Word, relay::broker::check_addresses};
 
 /// Private file sharing between equals. Without a command: runs the peer. With one: asks the peer that runs here.
 #[derive(Debug, Parser)]
@@ -65,6 +65,10 @@ pub struct Settings {
     #[arg(long, env = "PSERVER_ADVERTISE", value_name = "HOST:PORT", value_delimiter = ',')]
     #[arg(value_parser = endpoint)]
     pub pserver_advertise: Vec<String>,
+
+    /// Dial no peer but at these addresses, networks or names, comma separated; empty = anywhere.
+    #[arg(long, env = "PEER_ALLOWED_ENDPOINTS", value_name = "NET|HOST", value_delimiter = ',')]
+    pub allowed_endpoints: Vec<Allowed>,
 
     /// Where this machine's programs and people ask (REST and the page).
     #[arg(long, env = "PCLIENT_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:5000")]

@@ -13,7 +13,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tokio_util::sync::CancellationToken;
 use wire::PeerId;
 
-use crate::tls::{self, Caller, NetworkTls, Purpose};
+use crate::{
+    allowed::AllowedEndpoints,
+    tls::{self, Caller, NetworkTls, Purpose},
+};
 
 /// An endpoint that is silent for so long is tried on beside the next one: an address that swallows everything must
 /// not take the time that the good ones need.
@@ -58,9 +61,9 @@ pub(crate) async fn dial(
     let mut last = anyhow!("it takes no calls");
     loop {
         if let Some(endpoint) = untried.next() {
-            let config = config.clone();
+            let (config, allowed) = (config.clone(), tls.allowed());
             attempts.push(async move {
-                let connected = connect(peer, endpoint, purpose, config).await;
+                let connected = connect(peer, endpoint, purpose, config, allowed).await;
                 connected.with_context(|| endpoint.clone())
             });
         }
@@ -82,8 +85,9 @@ async fn connect(
     endpoint: &str,
     purpose: Purpose,
     config: Arc<ClientConfig>,
+    allowed: &AllowedEndpoints,
 ) -> anyhow::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(endpoint).await?;
+    let stream = TcpStream::connect(&*allowed.addresses(endpoint).await?).await?;
     stream.set_nodelay(true)?;
     let stream = TlsConnector::from(config).connect(tls::server_name(peer)?, stream).await?;
     let agreed = stream.get_ref().1.alpn_protocol() == Some(purpose.alpn());

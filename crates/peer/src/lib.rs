@@ -13,6 +13,7 @@
 //!
 //! Doors (`pclient`, `pserver`) translate and call; they decide nothing about the business.
 
+pub mod allowed;
 pub mod app;
 pub mod audit;
 pub mod config;

@@ -14,7 +14,7 @@ use std::{
 
 use content::SafeName;
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags},
+    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags},
     io::Errno,
 };
 use wire::ErrorCode;
@@ -212,6 +212,26 @@ impl From<PlaceError> for Failure {
     }
 }
 
+/// Opens a file for reading by a path on which there is no link, neither at its end nor on the way there: whoever swaps
+/// a folder for a link chooses no file elsewhere. `path` is absolute and was real when it was found.
+///
+/// # Errors
+/// What the disk says; `ELOOP` for a link.
+pub(crate) fn open_real(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Ok(fd) => Ok(fd.into()),
+        // Kernels before 5.6, and boxes that hide it.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let file: File = rustix::fs::open(path, flags, Mode::empty())?.into();
+            let is_real =
+                path.parent().is_some_and(|folder| folder.canonicalize().is_ok_and(|real| real == folder));
+            if is_real { Ok(file) } else { Err(Errno::LOOP.into()) }
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// One attempt, at one name in an open folder; [`Errno::EXIST`] where something is there.
 fn bring(temp: &Path, folder: &OwnedFd, name: &str, by: By) -> Result<(), Errno> {
     let answer = match by {
@@ -243,6 +263,28 @@ fn is_same(temp: &Path, folder: &OwnedFd, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_place_of_a_file_or_of_a_folder_on_the_way_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (inside, outside) = (root.join("inside/deep"), root.join("outside/deep"));
+        for folder in [&inside, &outside] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join("file"), folder.display().to_string()).unwrap();
+        }
+        let path = inside.join("file");
+        assert_eq!(io::read_to_string(open_real(&path).unwrap()).unwrap(), inside.display().to_string());
+        let refused = || open_real(&path).unwrap_err().raw_os_error();
+        fs::rename(root.join("inside"), root.join("aside")).unwrap();
+        std::os::unix::fs::symlink(root.join("outside"), root.join("inside")).unwrap();
+        assert_eq!(refused(), Some(Errno::LOOP.raw_os_error()), "a folder");
+        fs::remove_file(root.join("inside")).unwrap();
+        fs::rename(root.join("aside"), root.join("inside")).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(outside.join("file"), &path).unwrap();
+        assert_eq!(refused(), Some(Errno::LOOP.raw_os_error()), "the file");
+    }
     use std::fs;
 
     fn name(text: &str) -> SafeName {

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use wire::{PeerId, Username, rest::pclient::FetchPath};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::{Failure, identity::Identity};
+use crate::{Failure, allowed::AllowedEndpoints, identity::Identity};
 
 const PEER_DOMAIN: &str = ".peer.trueque";
 const USER_DOMAIN: &str = ".user.trueque";
@@ -58,6 +58,7 @@ pub struct Caller {
 pub struct NetworkTls {
     identity: Arc<Identity>,
     present: Arc<ArcSwapOption<Credentials>>,
+    allowed: AllowedEndpoints,
 }
 
 /// What this peer shows and trusts, for as long as it is logged in as one user with one certificate.
@@ -99,7 +100,16 @@ impl Credentials {
 impl NetworkTls {
     /// Without a certificate yet: nobody can be served or called.
     pub fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, present: Arc::default() }
+        Self { identity, present: Arc::default(), allowed: AllowedEndpoints::default() }
+    }
+
+    /// Dials nothing but these.
+    pub fn dialling_only(self, allowed: AllowedEndpoints) -> Self {
+        Self { allowed, ..self }
+    }
+
+    pub(crate) fn allowed(&self) -> &AllowedEndpoints {
+        &self.allowed
     }
 
     /// Takes a new certificate for this peer's key. Connections that are open go on; new ones use it.

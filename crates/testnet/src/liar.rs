@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use blake3::hazmat::{Mode, merge_subtrees_non_root};
@@ -28,6 +29,8 @@ use wire::{
 use crate::{Member, Network, until};
 
 const PORTION: usize = 256 << 10;
+const OVERSIZED: usize = 60 << 20;
+const DRIP: Duration = Duration::from_secs(1);
 
 /// In which way it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,16 @@ pub enum Lie {
     Missing,
     /// A piece set of the wrong length, and receivers that are nobody.
     WrongPieces,
+    /// Messages of sixty megabytes.
+    Oversized,
+    /// A few bytes a second.
+    Drip,
+    /// States of the same pieces without an end, each as large as it may be; and all else likewise.
+    Flood,
+    /// All that was asked for, and then once more.
+    Twice,
+    /// The bytes from the end to the beginning, portion by portion.
+    Backwards,
 }
 
 /// A liar that serves one content, of which it knows the true bytes.
@@ -138,6 +151,14 @@ async fn talk(stream: TcpStream, routes: Routes, acceptor: TlsAcceptor) {
     let _hung_up = serving.await;
 }
 
+/// A byte now and then, until the end of the world.
+fn dripping(bytes: Vec<u8>) -> impl Stream<Item = Bytes> {
+    stream::iter(bytes).then(|byte| async move {
+        tokio::time::sleep(DRIP).await;
+        Bytes::from(vec![byte])
+    })
+}
+
 struct Door(Arc<Core>);
 
 type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -164,10 +185,25 @@ impl Core {
         match self.lie {
             Lie::WrongProof => values[0][0] ^= 1,
             Lie::LongProof => values.push([7; 32]),
+            Lie::Oversized => values.resize(OVERSIZED / 32, [7; 32]),
             Lie::Claims(_) | Lie::ClaimsAndRests(_) => fit(&mut values, Outline::values_for(self.layout())),
             _ => {}
         }
         values
+    }
+
+    /// Portions of the file as they are told.
+    fn portions(&self, offset: usize, length: usize) -> Vec<Bytes> {
+        let bytes = self.told(offset, length);
+        let portion = if self.lie == Lie::Oversized { OVERSIZED } else { PORTION };
+        let cut = (0..bytes.len()).step_by(portion);
+        let mut portions: Vec<Bytes> = cut.map(|at| bytes.slice(at..bytes.len().min(at + portion))).collect();
+        match self.lie {
+            Lie::Twice => portions.extend(portions.clone()),
+            Lie::Backwards => portions.reverse(),
+            _ => {}
+        }
+        portions
     }
 
     /// The bytes as it tells them.
@@ -182,6 +218,7 @@ impl Core {
                 }
             }
             Lie::TooMuch => bytes.extend([0; 64]),
+            Lie::Oversized => bytes.resize(OVERSIZED, 0),
             Lie::TooLittle => bytes.truncate(bytes.len().saturating_sub(1)),
             _ => {}
         }
@@ -275,11 +312,10 @@ impl proto::files_server::Files for Door {
         }
         let [offset, length] =
             [request.get_ref().offset, request.get_ref().length].map(|n| usize::try_from(n).unwrap());
-        let bytes = self.0.told(offset, length);
-        let portions: Vec<Bytes> = (0..bytes.len())
-            .step_by(PORTION)
-            .map(|at| bytes.slice(at..bytes.len().min(at + PORTION)))
-            .collect();
+        let portions = self.0.portions(offset, length);
+        if self.0.lie == Lie::Drip {
+            return Ok(answer(dripping(portions.concat()).map(|data| proto::Chunk { data })));
+        }
         Ok(answer(stream::iter(portions).map(|data| proto::Chunk { data })))
     }
 
@@ -297,7 +333,7 @@ impl proto::files_server::Files for Door {
                 restricted: false,
             })
             .collect();
-        let endless = self.0.lie == Lie::Endless;
+        let endless = matches!(self.0.lie, Lie::Endless | Lie::Flood);
         let again = files.clone();
         let more = stream::iter(0..).take_while(move |_| std::future::ready(endless));
         let more = more.flat_map(move |_: u64| stream::iter(again.clone()));
@@ -309,6 +345,11 @@ impl proto::files_server::Files for Door {
     }
 
     async fn watch(&self, _: Request<proto::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        if matches!(self.0.lie, Lie::Flood | Lie::Oversized) {
+            let bits = if self.0.lie == Lie::Flood { 3 << 20 } else { OVERSIZED };
+            let state = proto::PieceSet { bits: vec![0xff; bits].into(), held: 8, receivers: Vec::new() };
+            return Ok(answer(stream::repeat_with(move || state.clone())));
+        }
         let pieces = if self.0.lie == Lie::WrongPieces {
             let nobody = (0..1000u16).map(|n| Bytes::from([n.to_be_bytes(); 8].concat()));
             proto::PieceSet { bits: vec![0xff; 1000].into(), held: 8000, receivers: nobody.collect() }

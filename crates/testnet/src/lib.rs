@@ -6,7 +6,8 @@
 //!   asked through [`Api`], pclient's REST, as users do.
 //! - [`Proxy`]: stands in front of a door and cuts, swallows, slows and counts.
 //! - [`Rabbit`]: a real RabbitMQ, which can be stopped, killed, frozen and short of memory.
-//! - [`Member`]: somebody with a valid certificate of the network; [`Liar`]: one who serves what is not so.
+//! - [`Member`]: somebody with a valid certificate of the network; [`Liar`]: one who serves what is not so;
+//!   [`RawCaller`]: one who asks as no library would.
 //!
 //! Waiting is always for a condition, never for a time; [`until`] panics when a condition does not come.
 #![expect(missing_debug_implementations, reason = "nobody prints the tools of a test")]
@@ -23,6 +24,7 @@ mod openapi;
 mod process;
 mod proxy;
 mod rabbit;
+mod raw;
 mod wait;
 
 pub use api::{Api, Reply};
@@ -36,4 +38,7 @@ pub use openapi::documents;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use rabbit::{Rabbit, RabbitOptions};
+pub use raw::{
+    END_HEADERS, END_STREAM, Kind as FrameKind, RawCaller, framed, headers as raw_headers, new_header,
+};
 pub use wait::{PATIENCE, until, until_within};

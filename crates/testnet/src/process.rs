@@ -112,6 +112,10 @@ impl Process {
         Self { pserver, program, folder, environment, api, child, _out: out }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// `kill -9`.
     pub async fn kill(mut self) -> Killed {
         self.child.kill().await.unwrap();

@@ -3,7 +3,7 @@
 //! It holds the token, so the file is private (mode 0600) like the keys beside it. A file that cannot be read is as
 //! good as none: the worst that follows is a new login.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wire::{Username, rest::directory::Broker};
@@ -40,6 +40,7 @@ impl SessionFile {
 
     /// Failing to save costs a login after the next crash, no more.
     pub(super) fn save(&self, session: &SavedSession) {
+        self.empty_if_linked();
         let written = serde_json::to_vec(session)
             .map_err(io::Error::other)
             .and_then(|json| write_private(&self.0, &zeroize::Zeroizing::new(json)));
@@ -48,7 +49,17 @@ impl SessionFile {
         }
     }
 
+    /// The file is replaced and not changed, and then another name that it had would be the only one: no file of this
+    /// folder any more, which might be shared. So that one is left with nothing in it.
+    fn empty_if_linked(&self) {
+        let linked = fs::symlink_metadata(&self.0).is_ok_and(|found| found.is_file() && found.nlink() > 1);
+        if linked && let Err(error) = fs::OpenOptions::new().write(true).truncate(true).open(&self.0) {
+            tracing::warn!(%error, "the saved session has another name, and cannot be emptied");
+        }
+    }
+
     pub(super) fn forget(&self) {
+        self.empty_if_linked();
         match fs::remove_file(&self.0) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -85,6 +96,11 @@ mod tests {
         assert_eq!(file.load(), Some(session.clone()));
         assert_eq!(fs::metadata(&file.0).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!format!("{session:?}").contains("secret"));
+
+        let link = dir.path().join("link");
+        fs::hard_link(&file.0, &link).unwrap();
+        file.save(&session);
+        assert_eq!((file.load(), fs::read(&link).unwrap()), (Some(session), vec![]), "no other name has it");
 
         fs::write(&file.0, "{").unwrap();
         assert_eq!(file.load(), None, "a broken file is as good as none");

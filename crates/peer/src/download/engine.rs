@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, io, path::PathBuf, sync::Arc};
 
 use content::ContentId;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use wire::{PeerId, rest::pclient::Event};
 
 use super::{Parameters, Parts};
@@ -15,6 +15,11 @@ use crate::{
 /// Downloads that fetch at once; others are queued.
 const MAX_RUNNING: usize = 32;
 const EVENTS: usize = 1024;
+/// A proof of fewer bytes is not counted: that of 32 GiB.
+const SHORT_PROOF: usize = 1 << 20;
+const PROOF_UNIT: usize = 64 << 10;
+/// Long proofs that are on their way, all together: one of the largest file there is, 128 MiB.
+const MAX_PROOFS: usize = 2_048;
 const PART_PREFIX: &str = ".trueque-";
 const PART_SUFFIX: &str = ".part";
 
@@ -33,6 +38,8 @@ pub(super) struct Engine {
     pub(super) mail: Option<Mail>,
     pub(super) meter: Meter,
     pub(super) running: Arc<Semaphore>,
+    /// Memory for long proofs that are on their way, in units of [`PROOF_UNIT`].
+    proofs: Semaphore,
     pub(super) events: broadcast::Sender<Event>,
 }
 
@@ -66,8 +73,19 @@ impl Engine {
             mail,
             meter: Meter::default(),
             running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            proofs: Semaphore::new(MAX_PROOFS),
             events: broadcast::Sender::new(EVENTS),
         }
+    }
+
+    /// Waits for the memory that a proof of so many bytes takes before anybody has proven anything: how long it is, is
+    /// what somebody says.
+    pub(super) async fn room_for_proof(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if bytes <= SHORT_PROOF {
+            return None;
+        }
+        let units = bytes.div_ceil(PROOF_UNIT).min(MAX_PROOFS);
+        self.proofs.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
     }
 
     /// Where a content lies while it arrives: beside the place where it will be, hidden.

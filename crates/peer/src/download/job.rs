@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wire::{
-    PeerId,
+    ErrorCode, PeerId,
     rest::{
         directory::{Located, PeerItem, ReportKind},
         pclient::{DownloadError, DownloadState, Event},
@@ -105,6 +105,8 @@ pub(super) struct Job<'a> {
     pub(super) last_piece: Instant,
     /// Whoever stated another size than the proven one was reported.
     pub(super) told_on: bool,
+    /// Who brought some of it and says now that there is no such file, at least not for us.
+    pub(super) withdrawn: BTreeSet<PeerId>,
 }
 
 struct Checkpoint {
@@ -241,6 +243,7 @@ impl<'a> Job<'a> {
             mailed: 0,
             last_piece: now,
             told_on: false,
+            withdrawn: BTreeSet::new(),
             part,
         };
         if let Some(located) = located {
@@ -411,6 +414,10 @@ impl<'a> Job<'a> {
                 self.watch_sources();
             }
             Note::Met(Err(error)) => tracing::debug!(%error, "the directory does not know a receiver"),
+            Note::Watched(Err((peer, LinkError::Answered(no)))) if no.code == ErrorCode::NotFound => {
+                self.sources.watch_ended(&peer);
+                self.is_withdrawn_by(peer);
+            }
             Note::Watched(Ok(peer) | Err((peer, _))) => self.sources.watch_ended(&peer),
             Note::Checkpoint(done) => {
                 self.checkpoint.under_way = false;
@@ -453,24 +460,6 @@ impl<'a> Job<'a> {
         None
     }
 
-    /// A source sent wrong bytes, and was banned for it.
-    pub(super) fn refused(&mut self, peer: PeerId) {
-        tracing::warn!(peer.id = %peer, content.id = %self.entry.content_id, "a source sent wrong bytes and is banned");
-        metrics::counter!("trueque_pieces_refused_total").increment(1);
-        self.claims.distrust(peer);
-        self.report(peer, ReportKind::Corrupt);
-    }
-
-    pub(super) fn report(&mut self, peer: PeerId, kind: ReportKind) {
-        let (directory, id) = (self.engine.directory.clone(), self.entry.content_id);
-        self.tasks.spawn(async move {
-            if let Err(error) = directory.report(id, peer, kind).await {
-                tracing::debug!(%error, "a source could not be reported");
-            }
-            Note::Reported
-        });
-    }
-
     fn look(&mut self) {
         self.next_look = Instant::now() + LOOK_RUNNING;
         if !self.looking {
@@ -484,6 +473,7 @@ impl<'a> Job<'a> {
         self.claims.look(located);
         let layout = self.part.outline().layout();
         for news in self.sources.located(located, layout, self.engine.own_id) {
+            self.withdrawn.remove(&news.peer);
             if let Some(pieces) = news.pieces {
                 self.plan.set_pieces(news.peer, pieces);
             }
@@ -525,7 +515,9 @@ impl<'a> Job<'a> {
         let state = if self.plan.has_source(now) { DownloadState::Running } else { DownloadState::Waiting };
         self.write_letters(state == DownloadState::Waiting, now);
         let before = self.entry.view();
+        let withdrawn = self.withdrawn_note(state == DownloadState::Waiting, &sources);
         self.entry.update(|view| {
+            view.note = withdrawn.after(view.note.take());
             view.state = state;
             view.verified_bytes = verified;
             view.rate_bps = rate;

@@ -11,10 +11,7 @@ use std::{
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, PieceSet};
 use tracing::Instrument;
-use wire::{
-    ErrorCode, PeerId, proto,
-    rest::directory::{Holder, ReportKind},
-};
+use wire::{ErrorCode, PeerId, proto, rest::directory::Holder};
 
 use super::{
     engine::Engine,
@@ -205,7 +202,7 @@ impl Job<'_> {
     pub(super) fn lacks(&mut self, source: &Target, refusal: Option<Failure>) {
         let Some(refusal) = refusal else { return };
         match refusal.code {
-            ErrorCode::NotFound => self.report(source.peer_id, ReportKind::Missing),
+            ErrorCode::NotFound => self.has_it_no_more(source.peer_id),
             ErrorCode::TooLarge => {
                 let note = format!("{}: {}", source.username, refusal.detail);
                 self.entry.update(|view| view.note = Some(note));

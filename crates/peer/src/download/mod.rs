@@ -24,6 +24,7 @@ mod part;
 mod plan;
 mod prepare;
 mod reader;
+mod refused;
 mod small;
 mod sources;
 mod span;

@@ -3,13 +3,7 @@
 //! From the library it is a file. Otherwise a download is told what the reader waits for, and hands out each piece
 //! once it is verified; only what is read, and a little ahead, is fetched, unless the whole was asked for anyway.
 
-use std::{
-    fs::File,
-    ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use content::{Layout, PIECE_SIZE, SafeName};
@@ -23,6 +17,7 @@ use super::{
 use crate::{
     Failure,
     library::{FileStamp, media_type_of},
+    place::open_real,
 };
 
 /// Pieces that are fetched ahead of a reader.
@@ -58,10 +53,8 @@ impl ContentReader {
     /// A file that is here, if it still is what it was when it had this stamp.
     pub(super) fn local(path: &Path, name: SafeName, stamp: FileStamp) -> Result<Self, Failure> {
         let layout = Layout::new(stamp.size).map_err(Failure::internal)?;
-        // A link put in the file's place since is not followed, and nothing waits for the other end of a pipe.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-        let file = opened.map_err(|error| Failure::storage(&error))?;
+        // A link put in its place since, or in that of a folder on the way, is not followed.
+        let file = open_real(path).map_err(|error| Failure::storage(&error))?;
         let now = FileStamp::of(&file.metadata().map_err(|error| Failure::storage(&error))?);
         if now != stamp {
             return Err(changed());

@@ -32,6 +32,8 @@ use crate::{
 const MAX_SOURCES: usize = 32;
 /// Bytes of a proof in a second, at the least.
 const PROOF_RATE: u64 = 64 << 10;
+/// A source's states are taken in at most this often.
+const PACE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -219,16 +221,19 @@ pub(super) async fn watch(
     while let Some(state) = states.next().await {
         let state = state.map_err(fail)?;
         // Sets that do not fit the file are a mistake or a lie; either way they are worth nothing.
-        let Ok(pieces) = PieceSet::from_bytes(count, &state.bits) else { continue };
-        if pieces.held() != state.held {
+        let fits = |pieces: &PieceSet| pieces.held() == state.held;
+        let Some(pieces) = PieceSet::from_bytes(count, &state.bits).ok().filter(fits) else {
+            tokio::time::sleep(PACE).await;
             continue;
-        }
+        };
         let receivers =
             state.receivers.iter().filter_map(|id| PeerId::try_from(id.as_ref()).ok()).take(MAX_SOURCES);
         let report = Report { source: peer, pieces, receivers: receivers.collect() };
         if reports.send(report).await.is_err() {
             break;
         }
+        // Whoever speaks without a pause is heard at a pace.
+        tokio::time::sleep(PACE).await;
     }
     Ok(peer)
 }
@@ -264,6 +269,7 @@ async fn pages_of(
 ) -> Result<Described, LinkError> {
     let refuse = |why: String| LinkError::Answered(Failure::invalid(why));
     let (size, wanted) = (layout.size(), Outline::values_for(layout));
+    let _room = engine.room_for_proof(wanted * 32).await;
     let link = engine.links.get(target, 0).await?;
     let mut values: Vec<[u8; 32]> = Vec::new();
     loop {

@@ -64,6 +64,7 @@ struct Inner {
     index: RwLock<Index>,
     outlines: Mutex<OutlineCache>,
     revision: watch::Sender<u64>,
+    bell: watch::Sender<()>,
     events: broadcast::Sender<FileEvent>,
 }
 
@@ -83,6 +84,7 @@ impl Library {
             index: RwLock::new(index),
             outlines: Mutex::new(OutlineCache::new(OUTLINE_CACHE)),
             revision: watch::Sender::new(revision),
+            bell: watch::Sender::new(()),
             events: broadcast::Sender::new(EVENTS),
         };
         let library = Self { inner: Arc::new(inner) };
@@ -325,6 +327,11 @@ impl Library {
         self.inner.revision.subscribe()
     }
 
+    /// Rings whenever something is shared with fewer than before. Whoever holds it may ring it too.
+    pub fn bell(&self) -> &watch::Sender<()> {
+        &self.inner.bell
+    }
+
     /// The next portion, at most `max` rows, for a directory that holds revision `held`; `None` where it has all. If
     /// `held` is none that can be built upon (the directory was emptied, or put back from a copy; this store is
     /// new), it begins a full announcement: see [`announce::next`].
@@ -399,6 +406,9 @@ impl Inner {
             gone
         };
         self.moved(outcome.revision);
+        if !gone.is_empty() || !outcome.removed.is_empty() || !outcome.audiences.is_empty() {
+            self.bell.send_replace(());
+        }
         if self.events.receiver_count() == 0 {
             return;
         }

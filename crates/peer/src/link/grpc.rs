@@ -28,8 +28,8 @@ use crate::{
 };
 
 const FETCH_PATH: &str = "/trueque.v1.Files/Fetch";
-/// Messages of a `FetchMany` answer carry up to a piece.
-const MAX_MESSAGE: usize = 4 << 20;
+/// The largest message of an answer: a file of one piece, or the pieces of the largest file there is.
+const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
 
 /// One connection to a peer. Clones use the same.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ impl GrpcLink {
     /// See [`LinkError`].
     pub async fn fetch_many(&self, ids: &[ContentId]) -> Result<Streaming<proto::FileChunk>, LinkError> {
         let request = proto::FetchManyRequest { content_ids: ids.iter().copied().map(bytes_of).collect() };
-        let mut client = self.client().max_decoding_message_size(MAX_MESSAGE);
+        let mut client = self.client();
         in_time(client.fetch_many(request)).await
     }
 
@@ -171,7 +171,7 @@ impl GrpcLink {
     }
 
     fn client(&self) -> proto::files_client::FilesClient<Channel> {
-        proto::files_client::FilesClient::new(self.channel.clone())
+        proto::files_client::FilesClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 }
 

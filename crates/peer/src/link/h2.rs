@@ -11,10 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// What a caller may have under way towards us: questions are short, and what it sends beyond them would be kept in
+/// memory on thousands of streams.
+pub(crate) const QUESTION_WINDOW: u32 = 64 << 10;
+pub(crate) const QUESTIONS_WINDOW: u32 = 256 << 10;
 pub(crate) const MAX_FRAME: u32 = 256 << 10;
 pub(crate) const SEND_BUFFER: usize = 1 << 20;
 pub(crate) const MAX_STREAMS: u32 = 256;
 pub(crate) const MAX_HEADERS: u32 = 16 << 10;
+/// Streams that a caller opened and took back before we looked at them; one more and it is hung up on (CVE-2023-44487).
+pub(crate) const MAX_RESETS: usize = 32;
+/// Streams that we took back because of a caller's mistakes, likewise.
+pub(crate) const MAX_OWN_RESETS: usize = 256;
 /// A connection on which nothing comes for this and [`PING_TIMEOUT`] is dead. Whoever waits for an answer finds out
 /// soon, because there may be another way; pings go out only while nothing else comes in.
 pub(crate) const PING_EVERY: Duration = Duration::from_millis(1500);

@@ -331,7 +331,21 @@ impl Holder {
         self.settle(promise, None).await
     }
 
+    /// Ends where the asker is taken off the list, and is tried again: then it is refused.
     async fn send_proof(
+        &self,
+        promise: &PromiseRow,
+        caller: &Caller,
+        first: proto::Description,
+    ) -> Result<(), Failure> {
+        let mut standing = self.service.standing(caller, vec![promise.content_id]);
+        tokio::select! {
+            lost = standing.lost() => Err(lost),
+            sent = self.send_pages(promise, caller, first) => sent,
+        }
+    }
+
+    async fn send_pages(
         &self,
         promise: &PromiseRow,
         caller: &Caller,
@@ -360,6 +374,7 @@ impl Holder {
         index: u32,
     ) -> Result<Sent, Failure> {
         let range = layout.range(index);
+        let mut standing = self.service.standing(caller, vec![promise.content_id]);
         let reading = self.service.fetch(caller, promise.content_id, range.start, range.end - range.start);
         let mut reading = match reading {
             Ok(reading) => reading.counted(sent(Rung::Relayed)),
@@ -374,9 +389,16 @@ impl Holder {
             }
         }
         let mut sink = self.sink(promise)?;
-        let sent = match sink.bytes(&parcel, false).await {
-            Ok(()) => sink.confirmed().await,
-            Err(gone) => Err(gone),
+        let sending = async {
+            match sink.bytes(&parcel, false).await {
+                Ok(()) => sink.confirmed().await,
+                Err(gone) => Err(gone),
+            }
+        };
+        // Dropped, the sending takes back what the mailbox has no room for yet.
+        let sent = tokio::select! {
+            lost = standing.lost() => return Ok(Sent::Refused(lost)),
+            sent = sending => sent,
         };
         Ok(if sent.is_ok() { Sent::All } else { Sent::Full })
     }

@@ -2,7 +2,7 @@
 //!
 //! Source: the gRPC over HTTP/2 protocol, "Timeout": at most eight digits and a unit of H, M, S, m, u or n.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -17,14 +17,61 @@ use http_body_util::{BodyExt, StreamBody};
 use tokio::time::Instant;
 use wire::ErrorCode;
 
-/// Ends answers that take longer than their caller allows.
+use super::refuse;
+use crate::service::Portion;
+
+/// The time that a caller has for its question.
+const QUESTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// What an answer holds until it is sent.
+#[derive(Debug, Clone)]
+pub(super) struct Held(Arc<Option<Portion>>);
+
+impl Held {
+    pub(super) fn new(portion: Option<Portion>) -> Self {
+        Self(Arc::new(portion))
+    }
+}
+
+/// Ends answers that take longer than their caller allows, and questions that take longer than any needs.
 pub(super) async fn layer(request: Request, next: Next) -> Response {
-    let Some(timeout) = timeout_of(request.headers()) else { return next.run(request).await };
+    let timeout = timeout_of(request.headers());
+    let asked_by = Instant::now() + QUESTION_LIMIT;
+    let request = request.map(|body| asked_until(body, asked_by));
+    let Some(timeout) = timeout else { return holding(next.run(request).await) };
     let deadline = Instant::now() + timeout;
     match tokio::time::timeout_at(deadline, next.run(request)).await {
-        Ok(response) => response.map(|body| until(body, deadline)),
+        Ok(response) => holding(response).map(|body| until(body, deadline)),
         Err(_) => status().into_http::<Body>().into_response(),
     }
+}
+
+/// Whatever the answer holds goes with its body.
+fn holding(mut response: Response) -> Response {
+    match response.extensions_mut().remove::<Held>() {
+        Some(Held(held)) if held.is_some() => response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _until_the_body_is_dropped = &held;
+                frame
+            }))
+        }),
+        _ => response,
+    }
+}
+
+/// A question that is not complete by then is broken off: every question here is short.
+fn asked_until(body: Body, deadline: Instant) -> Body {
+    let frames = futures::stream::unfold(Some(body), move |body| async move {
+        let mut body = body?;
+        match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(frame) => frame.map(|frame| (frame, Some(body))),
+            Err(_) => {
+                refuse("slow question");
+                Some((Err(axum::Error::new(std::io::Error::from(std::io::ErrorKind::TimedOut))), None))
+            }
+        }
+    });
+    Body::new(StreamBody::new(frames))
 }
 
 fn timeout_of(headers: &HeaderMap) -> Option<Duration> {

@@ -12,13 +12,11 @@ use wire::{
     proto::{self, files_server::FilesServer},
 };
 
-use super::{deadline, fetch, sent, small::SmallFiles, traced};
+use super::{deadline, deadline::Held, fetch, listing::Listing, sent, small::SmallFiles, traced};
 use crate::{Failure, link::Rung, service::Service, tls::Caller};
 
 /// The largest question: 1,000 content ids.
 const MAX_QUESTION: usize = 64 << 10;
-/// Names in one look at the library.
-pub(super) const LIST_PAGE: usize = 512;
 
 /// Every gRPC service of a peer, as one router.
 pub(super) fn router(service: Service, soft: CancellationToken) -> anyhow::Result<Router> {
@@ -55,16 +53,9 @@ impl proto::files_server::Files for Door {
 
     async fn list(&self, request: Request<proto::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         let caller = caller(&request)?;
-        let place = self.service.quiet_place()?;
-        let service = self.service.clone();
-        let pages = futures::stream::unfold(Some(None), move |after| {
-            let page = after.map(|after| service.list(&caller, after, LIST_PAGE));
-            let _held_while_streaming = &place;
-            async move {
-                page.map(|page| (futures::stream::iter(page.files.into_iter().map(Ok)), page.next.map(Some)))
-            }
-        });
-        Ok(Response::new(Box::pin(pages.flatten())))
+        let place = self.service.list_place(&caller)?;
+        let files = futures::stream::iter(Listing::new(&self.service, caller, place)).map(Ok);
+        Ok(Response::new(Box::pin(files)))
     }
 
     async fn describe(
@@ -74,7 +65,11 @@ impl proto::files_server::Files for Door {
         let caller = caller(&request)?;
         let question = request.into_inner();
         let id = content_id(&question.content_id)?;
-        Ok(Response::new(self.service.describe(&caller, id, question.first_piece)?))
+        let description = self.service.describe(&caller, id, question.first_piece)?;
+        let place = self.service.description_place(&caller, &description)?;
+        let mut response = Response::new(description);
+        response.extensions_mut().insert(Held::new(place));
+        Ok(response)
     }
 
     /// The router answers this path by [`fetch`] before it comes here; this is the same answer by the generated code.
@@ -100,11 +95,14 @@ impl proto::files_server::Files for Door {
         let (caller, sent) = (caller(&request)?, sent(rung(&request)));
         let ids = request.into_inner().content_ids;
         let files = SmallFiles::open(&self.service, caller, &ids, sent, Arc::new(|_| Ok(())))?;
-        let files = futures::stream::unfold(files, |mut files| async move {
-            let some = files.read_some().await?;
-            Some((futures::stream::iter(some.into_iter().map(Ok)), files))
+        let files = futures::stream::unfold(Some(files), |files| async move {
+            let mut files = files?;
+            match files.next().await? {
+                Ok(file) => Some((Ok(file), Some(files))),
+                Err(failure) => Some((Err(failure.into()), None)),
+            }
         });
-        Ok(Response::new(Box::pin(files.flatten())))
+        Ok(Response::new(Box::pin(files)))
     }
 
     async fn offer(
@@ -122,9 +120,12 @@ impl proto::files_server::Files for Door {
         let caller = caller(&request)?;
         let id = content_id(&request.get_ref().content_id)?;
         let watching = self.service.watch(&caller, id)?;
-        let states = futures::stream::unfold(watching, |mut watching| async move {
-            let state = watching.next().await?;
-            Some((Ok(state), watching))
+        let states = futures::stream::unfold(Some(watching), |watching| async move {
+            let mut watching = watching?;
+            match watching.next().await? {
+                Ok(state) => Some((Ok(state), Some(watching))),
+                Err(failure) => Some((Err(failure.into()), None)),
+            }
         });
         Ok(Response::new(Box::pin(states.take_until(self.soft.clone().cancelled_owned()))))
     }

@@ -13,8 +13,10 @@
 
 mod deadline;
 mod fetch;
+mod greetings;
 mod grpc;
 mod linger;
+mod listing;
 mod relay;
 mod reverse;
 mod small;
@@ -22,10 +24,7 @@ mod small;
 mod tests;
 mod traced;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use daemon::Lifecycle;
 use hyper::server::conn::http2;
@@ -33,12 +32,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
+use greetings::{Greeting, Greetings};
 use linger::Linger;
 pub(crate) use relay::may_go;
 pub use relay::{OnDialMe, RelayDoor};
@@ -50,13 +47,14 @@ use wire::rest::pclient::FetchPath;
 use crate::{
     connection::{self, Connection},
     link::{GrpcLink, Reversals, Rung, h2, reverse::Token},
-    service::Service,
+    service::{Full, Portions, Service},
     tls::{NetworkTls, Purpose},
 };
 
 /// A caller that has not proven who it is, and what for it came, by then is hung up on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_CONNECTIONS: usize = 1_024;
+/// Connections of all callers together, whoever dialled, and of one user: a peer opens two.
+const MAX_CONNECTIONS: (usize, usize) = (1_024, 32);
 
 /// Serves other peers. Clones are the same.
 #[derive(Debug, Clone)]
@@ -64,8 +62,8 @@ pub struct Pserver {
     router: axum::Router,
     tls: NetworkTls,
     reversals: Reversals,
-    /// One for each connection, whoever dialled.
-    places: Arc<Semaphore>,
+    connections: Portions,
+    greetings: Greetings,
     lifecycle: Lifecycle,
 }
 
@@ -79,8 +77,9 @@ impl Pserver {
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<Self> {
         let router = grpc::router(service, lifecycle.soft())?;
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Ok(Self { router, tls, reversals, places, lifecycle: lifecycle.clone() })
+        let connections = Portions::new(MAX_CONNECTIONS.0, MAX_CONNECTIONS.1);
+        let greetings = Greetings::default();
+        Ok(Self { router, tls, reversals, connections, greetings, lifecycle: lifecycle.clone() })
     }
 
     /// Takes connections until the soft stop.
@@ -90,16 +89,17 @@ impl Pserver {
     pub async fn listen(self, listener: TcpListener) -> anyhow::Result<()> {
         let soft = self.lifecycle.soft();
         loop {
-            let place = self.places.clone().acquire_owned().await?;
             let accepted = tokio::select! {
                 () = soft.cancelled() => return Ok(()),
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
+                    // Who is not let in hears so at once, and may find another way.
+                    let Some(greeting) = self.greetings.begin(from.ip()) else { continue };
                     let server = self.clone();
                     self.lifecycle.spawn("connection from a peer", async move {
-                        ended(server.take(stream, place).await);
+                        ended(server.take(stream, greeting).await);
                     });
                 }
                 Err(error) => {
@@ -111,7 +111,7 @@ impl Pserver {
     }
 
     /// One connection that the listener took: a caller, or one whom we asked to dial us.
-    async fn take(&self, stream: TcpStream, place: OwnedSemaphorePermit) -> anyhow::Result<()> {
+    async fn take(&self, stream: TcpStream, place: Greeting) -> anyhow::Result<()> {
         let greeting = async {
             let mut connection =
                 connection::accept(stream, &self.tls).await.inspect_err(|_| refuse("tls"))?;
@@ -123,15 +123,23 @@ impl Pserver {
         };
         let greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting).await;
         let (connection, token) = greeted.inspect_err(|_| refuse("slow handshake"))??;
+        drop(place);
         match token {
-            None => self.serve(connection, place).await,
+            None => self.serve(connection).await,
             Some(token) => self.hand_over(connection, &token).await,
         }
     }
 
     /// Answers questions on a connection until it ends.
-    async fn serve(&self, connection: Connection, place: OwnedSemaphorePermit) -> anyhow::Result<()> {
-        let _place = place;
+    async fn serve(&self, connection: Connection) -> anyhow::Result<()> {
+        let _portion = self.connections.take(&connection.other.username).map_err(|full| {
+            let why = match full {
+                Full::All => "connections",
+                Full::Own => "too many connections of one user",
+            };
+            refuse(why);
+            anyhow::anyhow!(why)
+        })?;
         let Connection { stream, other: mut caller, ended, purpose, .. } = connection;
         let rung = match purpose {
             Purpose::Calls => Rung::Direct,
@@ -149,12 +157,13 @@ impl Pserver {
         let tasks = h2::Tracked { lifecycle: self.lifecycle.clone(), ended: ended.clone() };
         let serving = http2::Builder::new(tasks)
             .timer(TokioTimer::new())
-            .initial_stream_window_size(h2::STREAM_WINDOW)
-            .initial_connection_window_size(h2::CONNECTION_WINDOW)
-            .max_frame_size(h2::MAX_FRAME)
+            .initial_stream_window_size(h2::QUESTION_WINDOW)
+            .initial_connection_window_size(h2::QUESTIONS_WINDOW)
             .max_send_buf_size(h2::SEND_BUFFER)
             .max_concurrent_streams(h2::MAX_STREAMS)
             .max_header_list_size(h2::MAX_HEADERS)
+            .max_pending_accept_reset_streams(h2::MAX_RESETS)
+            .max_local_error_reset_streams(h2::MAX_OWN_RESETS)
             .keep_alive_interval(h2::PING_CALLER_EVERY)
             .keep_alive_timeout(h2::PING_CALLER_TIMEOUT)
             .serve_connection(TokioIo::new(Linger::new(stream)), TowerToHyperService::new(router));

@@ -23,12 +23,7 @@ use wire::{
     proto::{self, question::Ask},
 };
 
-use super::{
-    grpc::{LIST_PAGE, content_id},
-    refuse, sent,
-    small::SmallFiles,
-    traced,
-};
+use super::{grpc::content_id, listing::LIST_PAGE, refuse, sent, small::SmallFiles, traced};
 use crate::{
     Failure,
     link::Rung,
@@ -38,7 +33,7 @@ use crate::{
         open::{Asked, Terms},
         sink::{AnswerSink, Gone},
     },
-    service::Service,
+    service::{Full, Place, Places, Portion, Portions, Service, Standing, Words, refused},
     tls::Caller,
 };
 
@@ -46,8 +41,15 @@ use crate::{
 const MAX_QUESTIONS: usize = 64;
 /// Questions that were taken from the broker: those, and those that are being opened or refused.
 const MAX_TAKEN: usize = 2 * MAX_QUESTIONS;
-/// `Watch` is a question that mostly waits.
-const MAX_WATCHES: usize = 1_024;
+/// Of those, one user's; more of them are dropped.
+const MAX_TAKEN_OF_ONE: usize = 96;
+/// `Watch` is a question that mostly waits; of all callers together, and of one user.
+const MAX_WATCHES: (usize, usize) = (1_024, 256);
+const QUESTIONS: Words = Words {
+    all: "too many questions over the relay",
+    own: "too many questions of one user over the relay",
+    given: "place for a question given to another",
+};
 /// A watch ends after this long, and its asker begins another one.
 const WATCH_PERIOD: Duration = Duration::from_secs(30);
 /// What fits into a message, beside the files themselves, for each of them.
@@ -64,8 +66,9 @@ pub struct RelayDoor {
     relay: Relay,
     service: Service,
     on_dial_me: OnDialMe,
-    questions: Arc<Semaphore>,
-    watches: Arc<Semaphore>,
+    questions: Places,
+    watches: Portions,
+    taken: Portions,
     /// Ends the answers that have no end of their own.
     soft: CancellationToken,
 }
@@ -84,8 +87,9 @@ impl RelayDoor {
             relay,
             service,
             on_dial_me,
-            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
-            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            questions: Places::new(MAX_QUESTIONS, &QUESTIONS),
+            watches: Portions::new(MAX_WATCHES.0, MAX_WATCHES.1),
+            taken: Portions::new(MAX_TAKEN, MAX_TAKEN_OF_ONE),
             soft: soft.clone(),
         };
         let taken = Arc::new(Semaphore::new(MAX_TAKEN));
@@ -99,12 +103,21 @@ impl RelayDoor {
                 let Some(question) = question else { return };
                 let (door, span) = (door.clone(), traced::consumed(&question));
                 let answering = async move {
-                    if let Ok(asked) = door.relay.open(question).await {
+                    let Ok(asked) = door.relay.open(question).await else { return };
+                    if matches!(asked.ask, Ask::Watch(_)) {
                         // Those that mostly wait have places of their own.
-                        let place = Some(place).filter(|_| !matches!(asked.ask, Ask::Watch(_)));
-                        door.take(asked).await;
                         drop(place);
+                        return door.take(asked).await;
                     }
+                    // A refusal may wait for the broker too: nobody's wait for all the places there are.
+                    match door.taken.take(&asked.caller.username) {
+                        Ok(_portion) => door.take(asked).await,
+                        Err(_) => {
+                            refuse("questions of one user dropped");
+                            asked.receipt.done().await;
+                        }
+                    }
+                    drop(place);
                 };
                 tasks.spawn("question over the relay", answering.instrument(span));
             }
@@ -120,37 +133,70 @@ impl RelayDoor {
         let sink = AnswerSink::new(&self.relay, peer, terms.back, request, &reply, terms.patience);
         // Logged, and nothing can be said.
         let Ok(sink) = sink else { return };
-        let places = if matches!(ask, Ask::Watch(_)) { &self.watches } else { &self.questions };
-        let answered = match places.try_acquire() {
-            Ok(_place) => self.answer(&caller, ask, &terms, sink).instrument(span).await,
-            Err(_) => sink.end(Err(too_many())).await,
+        let answered = match self.place(&caller, &ask) {
+            Ok(place) => self.answer(&caller, ask, &terms, sink, place).instrument(span).await,
+            Err(failure) => sink.end(Err(failure)).await,
         };
         if let Err(gone) = answered {
             tracing::debug!(peer.id = %peer, error = %gone, "an answer over the relay ended early");
         }
     }
 
-    async fn answer(&self, caller: &Caller, ask: Ask, terms: &Terms, sink: AnswerSink) -> Result<(), Gone> {
-        match ask {
-            Ask::List(from) => self.list(caller, &from, terms, sink).await,
-            Ask::Describe(question) => {
-                let described = content_id(&question.content_id)
-                    .and_then(|id| self.service.describe(caller, id, question.first_piece));
-                one(sink, described).await
-            }
-            Ask::Fetch(question) => self.fetch(caller, &question, terms, sink).await,
-            Ask::FetchMany(question) => self.fetch_many(caller, &question, terms, sink).await,
-            Ask::Watch(question) => self.watch(caller, &question, terms, sink).await,
-            Ask::Ping(_) => {
-                one(sink, Ok(proto::Pong { version: env!("CARGO_PKG_VERSION").to_owned() })).await
-            }
+    fn place(&self, caller: &Caller, ask: &Ask) -> Result<Room, Failure> {
+        if !matches!(ask, Ask::Watch(_)) {
+            return self.questions.take(&caller.username).map(Room::Place);
+        }
+        let portion = self.watches.take(&caller.username).map_err(|full| match full {
+            Full::All => refused("too many watches over the relay"),
+            Full::Own => refused("too many watches of one user over the relay"),
+        });
+        portion.map(|_portion| Room::Watch { _portion })
+    }
+
+    async fn answer(
+        &self,
+        caller: &Caller,
+        ask: Ask,
+        terms: &Terms,
+        sink: AnswerSink,
+        room: Room,
+    ) -> Result<(), Gone> {
+        let standing = self.service.standing(caller, Vec::new());
+        let mut giving = Giving { sink, standing, room };
+        let ended = match ask {
+            Ask::List(from) => self.list(caller, &from, terms, &mut giving).await,
+            Ask::Describe(question) => self.describe(caller, &question, &mut giving).await,
+            Ask::Fetch(question) => self.fetch(caller, &question, terms, &mut giving).await,
+            Ask::FetchMany(question) => self.fetch_many(caller, &question, terms, &mut giving).await,
+            Ask::Watch(question) => self.watch(caller, &question, terms, &mut giving).await,
+            Ask::Ping(_) => giving.one(&proto::Pong { version: env!("CARGO_PKG_VERSION").to_owned() }).await,
             Ask::DialMe(question) => {
                 let dialled = (self.on_dial_me)(caller.clone(), question).await;
-                sink.end(dialled.map(|()| Kind::End)).await
+                dialled.map(|()| Said::Not(Kind::End)).map_err(Stop::Refused)
             }
-            Ask::Offer(offer) => one(sink, self.service.offer(caller, &offer).await).await,
-            Ask::Want(_) => sink.end(Err(Failure::invalid("a want is left where wants wait"))).await,
+            Ask::Offer(offer) => match self.service.offer(caller, &offer).await {
+                Ok(reply) => giving.one(&reply).await,
+                Err(failure) => Err(failure.into()),
+            },
+            Ask::Want(_) => Err(Failure::invalid("a want is left where wants wait").into()),
+        };
+        match ended {
+            Ok(Said::All) => Ok(()),
+            Ok(Said::Not(word)) => giving.sink.end(Ok(word)).await,
+            Err(Stop::Refused(failure)) => giving.sink.withdraw(failure).await,
+            Err(Stop::Gone(gone)) => Err(gone),
         }
+    }
+
+    async fn describe(
+        &self,
+        caller: &Caller,
+        question: &proto::DescribeRequest,
+        giving: &mut Giving,
+    ) -> Result<Said, Stop> {
+        let id = content_id(&question.content_id)?;
+        giving.standing.is_now_of(vec![id]);
+        giving.one(&self.service.describe(caller, id, question.first_piece)?).await
     }
 
     async fn list(
@@ -158,28 +204,31 @@ impl RelayDoor {
         caller: &Caller,
         from: &proto::ListFrom,
         terms: &Terms,
-        mut sink: AnswerSink,
-    ) -> Result<(), Gone> {
-        let begun = self.service.quiet_place().and_then(|place| Ok((place, last_known(from)?)));
-        let (_place, mut after) = match begun {
-            Ok(begun) => begun,
-            Err(failure) => return sink.end(Err(failure)).await,
-        };
-        let mut credit = terms.credit;
+        giving: &mut Giving,
+    ) -> Result<Said, Stop> {
+        let _place = self.service.list_place(caller)?;
+        let mut after = last_known(from)?;
+        let (mut credit, mut before) = (terms.credit, Vec::new());
         loop {
             let page = self.service.list(caller, after.clone(), LIST_PAGE);
             after = page.next;
             // Each message has something that the asker may see: it goes on from there.
             if !page.files.is_empty() {
                 credit -= 1;
-                sink.message(&proto::FilePage { files: page.files }, after.is_none()).await?;
+                // The page before may still be on its way.
+                let told: Vec<_> =
+                    page.files.iter().filter_map(|file| content_id(&file.content_id).ok()).collect();
+                giving.standing.is_now_of([before, told.clone()].concat());
+                before = told;
+                let page = proto::FilePage { files: page.files };
                 if after.is_none() {
-                    return sink.confirmed().await;
+                    return giving.one(&page).await;
                 }
+                giving.message(&page, false).await?;
             }
             match (&after, credit) {
-                (None, _) => return sink.end(Ok(Kind::End)).await,
-                (Some(_), 0) => return sink.end(Ok(Kind::More)).await,
+                (None, _) => return giving.not(Kind::End).await,
+                (Some(_), 0) => return giving.not(Kind::More).await,
                 (Some(_), _) => {}
             }
         }
@@ -190,20 +239,17 @@ impl RelayDoor {
         caller: &Caller,
         question: &proto::FetchRequest,
         terms: &Terms,
-        mut sink: AnswerSink,
-    ) -> Result<(), Gone> {
+        giving: &mut Giving,
+    ) -> Result<Said, Stop> {
         let message_size = message_size(terms.max_message);
         let allowed = u64::from(terms.credit) * message_size as u64;
-        let opened = content_id(&question.content_id).and_then(|id| {
-            may_go(self.relay.limits(), self.service.size(caller, id)?)?;
-            self.service.fetch(caller, id, question.offset, question.length)
-        });
-        let mut reading = match opened {
-            Ok(reading) => reading.at_most(allowed).counted(sent(Rung::Relayed)),
-            Err(failure) => return sink.end(Err(failure)).await,
-        };
+        let id = content_id(&question.content_id)?;
+        giving.standing.is_now_of(vec![id]);
+        may_go(self.relay.limits(), self.service.size(caller, id)?)?;
+        let reading = self.service.fetch(caller, id, question.offset, question.length)?;
+        let mut reading = reading.at_most(allowed).counted(sent(Rung::Relayed));
         if question.length == 0 {
-            return sink.end(Ok(Kind::End)).await;
+            return Ok(Said::Not(Kind::End));
         }
         // Whoever asked for more than it takes knows what is missing.
         let mut left = question.length.min(allowed);
@@ -215,20 +261,19 @@ impl RelayDoor {
             while missing > 0 {
                 if block.is_empty() {
                     block = match timeout(terms.patience, reading.next()).await {
-                        Ok(Some(Ok(block))) => block,
-                        Ok(Some(Err(failure))) => return sink.end(Err(failure)).await,
-                        Ok(None) => return sink.end(Err(Failure::internal("a file ended early"))).await,
+                        Ok(Some(block)) => block?,
+                        Ok(None) => return Err(Failure::internal("a file ended early").into()),
                         // The asker has given up by now.
-                        Err(_) => return sink.confirmed().await,
+                        Err(_) => return giving.arrived().await,
                     };
                 }
                 let some = block.split_to(block.len().min(missing));
                 missing -= some.len();
                 data.push(some);
             }
-            sink.bytes(&data, left == 0).await?;
+            giving.bytes(&data, left == 0).await?;
         }
-        sink.confirmed().await
+        giving.arrived().await
     }
 
     async fn fetch_many(
@@ -236,37 +281,32 @@ impl RelayDoor {
         caller: &Caller,
         question: &proto::FetchManyRequest,
         terms: &Terms,
-        mut sink: AnswerSink,
-    ) -> Result<(), Gone> {
+        giving: &mut Giving,
+    ) -> Result<Said, Stop> {
         let sent = sent(Rung::Relayed);
         let limits = self.relay.limits().clone();
         let may_go = Arc::new(move |size| may_go(&limits, size));
-        let opened = SmallFiles::open(&self.service, caller.clone(), &question.content_ids, sent, may_go);
-        let mut files = match opened {
-            Ok(files) => files,
-            Err(failure) => return sink.end(Err(failure)).await,
-        };
+        let mut files = SmallFiles::open(&self.service, caller.clone(), &question.content_ids, sent, may_go)?;
         let message_size = message_size(terms.max_message);
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while let Some(some) = files.read_some().await {
-            for file in some {
-                let length = file.data.len() + FILE_FRAME;
-                if !batch.is_empty() && bytes + length > message_size {
-                    sink.message(&proto::FileBatch { files: std::mem::take(&mut batch) }, false).await?;
-                    bytes = 0;
-                    if sink.count() >= terms.credit {
-                        return sink.end(Ok(Kind::More)).await;
-                    }
+        let (mut batch, mut bytes, mut before) = (Vec::new(), 0, Vec::new());
+        while let Some(file) = files.next().await {
+            let file = file?;
+            let length = file.data.len() + FILE_FRAME;
+            if !batch.is_empty() && bytes + length > message_size {
+                before = giving.files(&files, std::mem::take(&mut batch), before, false).await?;
+                bytes = 0;
+                if giving.sink.count() >= terms.credit {
+                    return giving.not(Kind::More).await;
                 }
-                bytes += length;
-                batch.push(file);
             }
+            bytes += length;
+            batch.push(file);
         }
         if batch.is_empty() {
-            return sink.end(Ok(Kind::End)).await;
+            return giving.not(Kind::End).await;
         }
-        sink.message(&proto::FileBatch { files: batch }, true).await?;
-        sink.confirmed().await
+        giving.files(&files, batch, before, true).await?;
+        giving.arrived().await
     }
 
     async fn watch(
@@ -274,25 +314,136 @@ impl RelayDoor {
         caller: &Caller,
         question: &proto::WatchRequest,
         terms: &Terms,
-        mut sink: AnswerSink,
-    ) -> Result<(), Gone> {
-        let begun = content_id(&question.content_id).and_then(|id| self.service.watch(caller, id));
-        let mut watching = match begun {
-            Ok(watching) => watching,
-            Err(failure) => return sink.end(Err(failure)).await,
-        };
+        giving: &mut Giving,
+    ) -> Result<Said, Stop> {
+        let id = content_id(&question.content_id)?;
+        giving.standing.is_now_of(vec![id]);
+        let mut watching = self.service.watch(caller, id)?;
         let mut over = std::pin::pin!(sleep(WATCH_PERIOD));
-        while sink.count() < terms.credit {
+        while giving.sink.count() < terms.credit {
             tokio::select! {
                 state = watching.next() => match state {
-                    Some(state) => sink.message(&state, false).await?,
-                    None => return sink.end(Ok(Kind::End)).await,
+                    Some(state) => giving.message(&state?, false).await?,
+                    None => return giving.not(Kind::End).await,
                 },
                 () = over.as_mut() => break,
-                () = self.soft.cancelled() => return sink.end(Ok(Kind::End)).await,
+                () = self.soft.cancelled() => return giving.not(Kind::End).await,
             }
         }
-        sink.end(Ok(Kind::More)).await
+        giving.not(Kind::More).await
+    }
+}
+
+/// An answer under way. Whatever it waits for, it ends when its asker may not have it any more.
+struct Giving {
+    sink: AnswerSink,
+    standing: Standing,
+    room: Room,
+}
+
+/// What an answer takes up.
+enum Room {
+    Place(Place),
+    Watch { _portion: Portion },
+}
+
+impl Room {
+    /// Waits until others have it.
+    async fn revoked(&self) -> Failure {
+        match self {
+            Self::Place(place) => place.revoked().await,
+            Self::Watch { .. } => std::future::pending().await,
+        }
+    }
+}
+
+/// How an answer that was not refused ends.
+enum Said {
+    /// With what was sent.
+    All,
+    /// With a word that has not been said yet.
+    Not(Kind),
+}
+
+/// Why an answer ends before its end.
+enum Stop {
+    Refused(Failure),
+    Gone(Gone),
+}
+
+impl Giving {
+    async fn message(&mut self, message: &impl Message, last: bool) -> Result<(), Stop> {
+        let Self { sink, standing, room } = self;
+        as_long(standing, room, sink.message(message, last)).await
+    }
+
+    async fn bytes(&mut self, data: &[Bytes], last: bool) -> Result<(), Stop> {
+        let Self { sink, standing, room } = self;
+        as_long(standing, room, sink.bytes(data, last)).await
+    }
+
+    /// Some of the files that were asked for; `before` are those in the message before, which may still be on its way.
+    async fn files(
+        &mut self,
+        from: &SmallFiles,
+        batch: Vec<proto::FileChunk>,
+        before: Vec<ContentId>,
+        last: bool,
+    ) -> Result<Vec<ContentId>, Stop> {
+        let given = batch.iter().filter(|file| file.error.is_empty());
+        let given: Vec<_> = given.filter_map(|file| from.content(file.index)).collect();
+        self.standing.is_now_of([before, given.clone()].concat());
+        match self.message(&proto::FileBatch { files: batch }, last).await {
+            Ok(()) => Ok(given),
+            Err(stop) => Err(stop.for_some()),
+        }
+    }
+
+    /// An answer of one message, or the last one.
+    async fn one(&mut self, message: &impl Message) -> Result<Said, Stop> {
+        self.message(message, true).await?;
+        self.arrived().await
+    }
+
+    /// Waits until all of it is with the broker.
+    async fn arrived(&mut self) -> Result<Said, Stop> {
+        let Self { sink, standing, room } = self;
+        as_long(standing, room, sink.arrived()).await.map(|()| Said::All)
+    }
+
+    /// The same, and then there is a word to say.
+    async fn not(&mut self, word: Kind) -> Result<Said, Stop> {
+        self.arrived().await.map(|_| Said::Not(word))
+    }
+}
+
+/// Sends, unless the asker is taken off the list first, or has to make room.
+async fn as_long(
+    standing: &mut Standing,
+    room: &Room,
+    sending: impl Future<Output = Result<(), Gone>>,
+) -> Result<(), Stop> {
+    tokio::select! {
+        biased;
+        lost = standing.lost() => Err(Stop::Refused(lost)),
+        given_away = room.revoked() => Err(Stop::Refused(given_away)),
+        sent = sending => sent.map_err(Stop::Gone),
+    }
+}
+
+impl Stop {
+    /// One of many files is not theirs any more: they ask again, and are told which.
+    fn for_some(self) -> Self {
+        match self {
+            Self::Refused(_) => Failure::unavailable("what you may have has changed: ask again").into(),
+            gone @ Self::Gone(_) => gone,
+        }
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
     }
 }
 
@@ -302,17 +453,6 @@ fn last_known(from: &proto::ListFrom) -> Result<Option<(String, ContentId)>, Fai
         return Ok(None);
     }
     Ok(Some((from.after_name.clone(), content_id(&from.after_content_id)?)))
-}
-
-/// An answer of one message.
-async fn one<T: Message>(mut sink: AnswerSink, answer: Result<T, Failure>) -> Result<(), Gone> {
-    match answer {
-        Ok(message) => {
-            sink.message(&message, true).await?;
-            sink.confirmed().await
-        }
-        Err(failure) => sink.end(Err(failure)).await,
-    }
 }
 
 /// Bytes of one message: a power of two, so that no message has parts of two pieces.
@@ -346,14 +486,9 @@ pub(crate) fn may_go(limits: &Limits, size: u64) -> Result<(), Failure> {
     Err(Failure::new(ErrorCode::TooLarge, detail))
 }
 
-fn too_many() -> Failure {
-    refuse("too many questions over the relay");
-    Failure::new(ErrorCode::RateLimited, "too many questions over the relay; try again later")
-}
-
 impl std::fmt::Debug for RelayDoor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RelayDoor").field("free", &self.questions.available_permits()).finish_non_exhaustive()
+        f.debug_struct("RelayDoor").field("free", &self.questions.free()).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Dialling back: a peer that cannot dial us asks over the relay to be dialled, and asks its questions over the
-//! connection that we make. Everything is served on it as on a connection that the listener took, in one of the same
-//! places.
+//! connection that we make. Everything is served on it as on a connection that the listener took, and it counts with
+//! those.
 //!
 //! A question must not make us knock at doors of the asker's choice. We dial only what the directory lists for the peer
 //! that asked, whose certificate must then be there; the token goes out when it is proven, and not before. Few are
@@ -74,9 +74,9 @@ impl DialBacks {
             ));
         };
         let Ok(_flight) = self.flights.try_acquire() else { return Err(too_many("reversals in flight")) };
-        let Ok(place) = self.server.places.clone().try_acquire_owned() else {
+        if self.server.connections.is_full() {
             return Err(too_many("connections"));
-        };
+        }
         if !self.pace.lock().may_ask(asker, Instant::now()) {
             return Err(too_many("reversal too soon"));
         }
@@ -99,7 +99,7 @@ impl DialBacks {
         tracing::debug!(peer.id = %asker, "dialled a peer that asked for it");
         let server = self.server.clone();
         self.server.lifecycle.spawn("reversed connection to a peer", async move {
-            ended(server.serve(connection, place).await);
+            ended(server.serve(connection).await);
         });
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! [`SmallFiles`]: what a `FetchMany` asks for, read some files at a time. The same for both doors.
 
-use std::sync::Arc;
+use std::{sync::Arc, vec};
 
 use bytes::Bytes;
 use content::ContentId;
@@ -9,21 +9,23 @@ use wire::proto;
 use super::grpc::content_id;
 use crate::{
     Failure,
-    service::{MAX_FETCH_MANY, Service, UploadPlace},
+    service::{MAX_FETCH_MANY, Service, Standing, UploadPlace},
     tls::Caller,
 };
 
 /// Small files read in one go on a blocking thread.
 const READ_TOGETHER: usize = 32;
 /// Bytes after which such a go ends early.
-const READ_TOGETHER_BYTES: usize = 1 << 20;
+const READ_TOGETHER_BYTES: usize = 512 << 10;
 
 /// The files that one caller asked for together.
 #[derive(Debug)]
 pub(super) struct SmallFiles {
     reader: Reader,
+    ready: vec::IntoIter<proto::FileChunk>,
+    standing: Standing,
     sent: metrics::Counter,
-    _place: UploadPlace,
+    place: UploadPlace,
 }
 
 /// Whether a file of this size may go by the way that it is asked for.
@@ -53,13 +55,38 @@ impl SmallFiles {
             return Err(Failure::invalid(detail));
         }
         let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
-        let place = service.upload_place()?;
+        let place = service.upload_place(&caller)?;
+        let standing = service.standing(&caller, Vec::new());
         let reader = Reader { service: service.clone(), caller, ids: ids.into(), next: 0, may_go };
-        Ok(Self { reader, sent, _place: place })
+        Ok(Self { reader, ready: Vec::new().into_iter(), standing, sent, place })
     }
 
-    /// The next ones, in the order asked; `None` after the last.
-    pub(super) async fn read_some(&mut self) -> Option<Vec<proto::FileChunk>> {
+    /// The next one, in the order asked; `None` after the last. Whether the caller may have it was looked at after the
+    /// last change.
+    ///
+    /// # Errors
+    /// `rate_limited` once others have its place; then there is no more.
+    pub(super) async fn next(&mut self) -> Option<Result<proto::FileChunk, Failure>> {
+        loop {
+            if let Err(given_away) = self.place.check() {
+                return Some(Err(given_away));
+            }
+            if self.standing.has_changed() {
+                self.forget_hidden();
+            }
+            if let Some(file) = self.ready.next() {
+                return Some(Ok(file));
+            }
+            self.read_some().await?;
+        }
+    }
+
+    /// The content of a file that was asked for at this index.
+    pub(super) fn content(&self, index: u32) -> Option<ContentId> {
+        self.reader.ids.get(index as usize).copied()
+    }
+
+    async fn read_some(&mut self) -> Option<()> {
         if self.reader.next >= self.reader.ids.len() {
             return None;
         }
@@ -70,7 +97,20 @@ impl SmallFiles {
         let bytes: usize = files.iter().map(|file| file.data.len()).sum();
         self.reader.service.throttle(bytes as u64).await;
         self.sent.increment(bytes as u64);
-        Some(files)
+        self.ready = files.into_iter();
+        Some(())
+    }
+
+    fn forget_hidden(&mut self) {
+        let mut ready: Vec<_> = self.ready.by_ref().collect();
+        let Reader { service, caller, ids, .. } = &self.reader;
+        for file in ready.iter_mut().filter(|file| file.error.is_empty()) {
+            let id = ids.get(file.index as usize);
+            if let Some(Err(failure)) = id.map(|id| service.may_have(caller, *id)) {
+                *file = refused(file.index, &failure);
+            }
+        }
+        self.ready = ready.into_iter();
     }
 }
 
@@ -85,20 +125,23 @@ impl Reader {
         let mut files = Vec::with_capacity(READ_TOGETHER);
         let mut bytes = 0;
         for (index, id) in (0u32..).zip(self.ids.iter()).skip(self.next).take(READ_TOGETHER) {
-            let mut file = proto::FileChunk { index, ..Default::default() };
             let may_go = self.service.size(&self.caller, *id).and_then(|size| (self.may_go)(size));
-            match may_go.and_then(|()| self.service.read_small(&self.caller, *id)) {
+            files.push(match may_go.and_then(|()| self.service.read_small(&self.caller, *id)) {
                 Ok(read) => {
                     bytes += read.bytes.len();
-                    (file.data, file.restricted) = (read.bytes, read.restricted);
+                    let (data, restricted) = (read.bytes, read.restricted);
+                    proto::FileChunk { index, data, restricted, ..Default::default() }
                 }
-                Err(failure) => file.error = failure.code.to_string(),
-            }
-            files.push(file);
+                Err(failure) => refused(index, &failure),
+            });
             if bytes >= READ_TOGETHER_BYTES {
                 break;
             }
         }
         files
     }
+}
+
+fn refused(index: u32, failure: &Failure) -> proto::FileChunk {
+    proto::FileChunk { index, error: failure.code.to_string(), ..Default::default() }
 }

@@ -1,7 +1,7 @@
 //! Connections in both directions, on real sockets, between peers of a small authority: who serves whom, as whom, and
 //! what is hung up on.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use bytes::BytesMut;
 use content::{ContentId, Layout, OutlineBuilder, PIECE_SIZE, PieceHasher, SafeName};
@@ -407,4 +407,65 @@ async fn at_a_soft_stop_a_reversed_connection_ends_in_order() {
     ben.end().await;
     assert!(!link.is_open());
     ana.end().await;
+}
+
+#[tokio::test]
+async fn what_is_being_given_ends_when_it_may_not_be_had_any_more() {
+    let authority = Authority::new();
+    let (ana, ben) = tokio::join!(Peer::start(&authority, "ana"), Peer::start(&authority, "ben"));
+    let file = some_bytes(24 << 20);
+    let size = file.len() as u64;
+    let list = |names: &[&str]| Audience::Users(names.iter().map(|name| name.parse().unwrap()).collect());
+    let id = ben.share("for ana.bin", &file, list(&["ana"])).await;
+    let everybodys = ben.share("for all.bin", b"all", Audience::Network).await;
+    let link = ana.dials(&ben).await;
+    // Far more than the windows take in: the rest waits for a reader.
+    let mut chunks = link.fetch(id, 0..size).await.unwrap();
+    let mut bytes = chunks.next().await.unwrap().unwrap().len() as u64;
+    let (mut watched, mut others) = (link.watch(id).await.unwrap(), link.watch(everybodys).await.unwrap());
+    watched.next().await.unwrap().unwrap();
+    others.next().await.unwrap().unwrap();
+
+    // The bell alone ends nothing.
+    ben.library.bell().send_replace(());
+    ben.library.set_audience(&id, list(&["carla"])).await.unwrap();
+    let not_found =
+        |error: &LinkError| matches!(error, LinkError::Answered(f) if f.code == ErrorCode::NotFound);
+    let ended = timeout(PATIENCE, watched.next()).await.unwrap().unwrap().map_err(crate::link::link_error);
+    assert!(ended.as_ref().is_err_and(not_found), "{ended:?}");
+    let ended = loop {
+        match timeout(PATIENCE, chunks.next()).await.unwrap() {
+            Some(Ok(chunk)) => bytes += chunk.len() as u64,
+            other => break other,
+        }
+    };
+    assert!(ended.as_ref().is_some_and(|end| end.as_ref().is_err_and(not_found)), "{ended:?}");
+    assert!(bytes < size / 2, "{bytes} of {size} bytes came all the same");
+    assert!(link.describe(everybodys, 0).await.is_ok());
+    assert!(futures::FutureExt::now_or_never(others.next()).is_none(), "what others may have goes on");
+    drop((chunks, watched, others));
+    ana.end().await;
+    ben.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_dialled_that_the_operator_does_not_allow() {
+    let authority = Authority::new();
+    let (ana, ben) = tokio::join!(Peer::start(&authority, "ana"), Peer::start(&authority, "ben"));
+    let inner_door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoints = [inner_door.local_addr().unwrap().to_string()];
+    let only = |list: &[&str]| {
+        let allowed = list.iter().map(|entry| entry.parse().unwrap()).collect();
+        ana.tls.clone().dialling_only(crate::allowed::AllowedEndpoints::only(allowed))
+    };
+    let elsewhere = only(&["10.0.0.0/8", "::1"]);
+    for purpose in [Purpose::Calls, Purpose::Reversal] {
+        let refused = connection::dial(ben.id, &endpoints, purpose, &elsewhere).await.unwrap_err();
+        assert!(format!("{refused:#}").contains("PEER_ALLOWED_ENDPOINTS"), "{refused:#}");
+    }
+    assert!(futures::FutureExt::now_or_never(inner_door.accept()).is_none(), "nobody knocked");
+    let endpoints = [ben.door.to_string()];
+    connection::dial(ben.id, &endpoints, Purpose::Calls, &only(&["127.0.0.0/8"])).await.unwrap();
+    ana.end().await;
+    ben.end().await;
 }

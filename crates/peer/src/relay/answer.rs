@@ -13,6 +13,8 @@
 //! Data goes in as it was read and comes out where it arrived: neither side copies a piece to seal or to open it, but
 //! for the one copy that puts it into its message.
 
+use std::collections::BTreeSet;
+
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     hkdf::{HKDF_SHA256, Salt},
@@ -73,6 +75,8 @@ pub(crate) struct AnswerSealer {
     request: MessageId,
     salt: [u8; SALT],
     next: u32,
+    /// Numbers under which a last message was sealed: there is never a second one.
+    closed: BTreeSet<u32>,
 }
 
 /// Opens the answers to one question. The first stream that holds is the one that counts.
@@ -89,7 +93,13 @@ impl AnswerSealer {
     }
 
     fn with_salt(reply: &ReplyKey, request: MessageId, salt: [u8; SALT]) -> Option<Self> {
-        Some(Self { key: stream_key(reply, &request, &salt)?, request, salt, next: 0 })
+        Some(Self {
+            key: stream_key(reply, &request, &salt)?,
+            request,
+            salt,
+            next: 0,
+            closed: BTreeSet::new(),
+        })
     }
 
     /// The messages sealed so far.
@@ -99,19 +109,36 @@ impl AnswerSealer {
 
     /// The next message, with `data` put together. `None` where it cannot be sealed, which does not happen.
     pub(crate) fn seal(&mut self, kind: Kind, data: &[Bytes], last: bool) -> Option<Bytes> {
+        let number = self.next;
+        self.next = number.checked_add(1)?;
+        if last {
+            self.closed.insert(number);
+        }
+        self.seal_as(number, kind, data, last)
+    }
+
+    /// A last word in place of a message that may or may not have been sent. It is another message under another nonce,
+    /// because it is the last one; `None` where that one was the last itself, or has its last word already.
+    pub(crate) fn seal_instead(&mut self, number: u32, kind: Kind, data: &Bytes) -> Option<Bytes> {
+        if !self.closed.insert(number) {
+            return None;
+        }
+        self.seal_as(number, kind, std::slice::from_ref(data), true)
+    }
+
+    fn seal_as(&self, number: u32, kind: Kind, data: &[Bytes], last: bool) -> Option<Bytes> {
         let length: usize = data.iter().map(Bytes::len).sum();
         let mut body = Vec::with_capacity(HEADER + length + 1 + TAG);
         body.extend_from_slice(&[VERSION, if last { LAST } else { 0 }]);
-        body.extend_from_slice(&self.next.to_be_bytes());
+        body.extend_from_slice(&number.to_be_bytes());
         body.extend_from_slice(&self.salt);
         data.iter().for_each(|bytes| body.extend_from_slice(bytes));
         body.push(kind as u8);
         let associated = associated(&self.request, &body);
-        let nonce = nonce(self.next, last);
+        let nonce = nonce(number, last);
         let tag =
             self.key.seal_in_place_separate_tag(nonce, Aad::from(associated), &mut body[HEADER..]).ok()?;
         body.extend_from_slice(tag.as_ref());
-        self.next = self.next.checked_add(1)?;
         Some(body.into())
     }
 }
@@ -222,6 +249,21 @@ mod tests {
 
     fn opener() -> AnswerOpener {
         AnswerOpener::new(reply_key(), REQUEST)
+    }
+
+    #[test]
+    fn a_refusal_in_place_of_a_message_is_another_message_and_the_last_one() {
+        let mut sealer = sealer();
+        let data = sealer.seal(Kind::Bytes, &[Bytes::from_static(b"data")], false).unwrap();
+        let no = Bytes::from_static(b"no");
+        let instead = sealer.seal_instead(0, Kind::Refusal, &no).unwrap();
+        assert_eq!(sealer.seal_instead(0, Kind::Refusal, &no), None, "never twice under one nonce");
+        let mut opener = opener();
+        assert_eq!(opener.open(instead.to_vec()), opened(0, true, Kind::Refusal, b"no"));
+        assert_eq!(opener.open(data.to_vec()), opened(0, false, Kind::Bytes, b"data"));
+        sealer.seal(Kind::End, &[], true).unwrap();
+        assert_eq!(sealer.seal_instead(1, Kind::Refusal, &no), None, "a last word is the last word");
+        assert!(sealer.seal_instead(2, Kind::Refusal, &no).is_some());
     }
 
     fn opened(number: u32, last: bool, kind: Kind, data: &'static [u8]) -> Result<Answered, Refused> {

@@ -23,7 +23,7 @@ use super::{
     message::{Outgoing, PublishError, Route},
     reorder::Reorder,
     seal::{self, PeerKey, Routing},
-    table::{Entry, answers_at},
+    table::{Entry, Most, answers_at},
 };
 use crate::{
     Failure,
@@ -31,7 +31,9 @@ use crate::{
 };
 
 /// Messages that may come beside those asked for: the closing word, and copies.
-const SPARE: u32 = 4;
+const SPARE: usize = 4;
+/// What a message has beside its data, or instead of it: the seal, a refusal.
+const FRAME: usize = 4 << 10;
 
 /// A question and what its asker takes for an answer.
 #[derive(Debug, Clone)]
@@ -76,6 +78,19 @@ struct Flight {
 impl Question {
     pub(crate) fn new(ask: Ask) -> Self {
         Self { ask, credit: 1, max_message: 1 << 20, patience: SILENCE_TIMEOUT }
+    }
+
+    /// What may come: the messages that were asked for, a copy of one, and words that close.
+    fn most(&self) -> Most {
+        let credit = self.credit as usize;
+        let largest = match &self.ask {
+            Ask::Fetch(_) => self.max_message as usize,
+            // Names and small files are not cut.
+            _ => (self.max_message as usize).max(1 << 20) + (64 << 10),
+        };
+        let messages = credit.saturating_add(SPARE);
+        let bytes = largest.saturating_mul(credit + 1) + messages.saturating_mul(FRAME);
+        Most { messages, bytes }
     }
 }
 
@@ -156,8 +171,7 @@ impl Relay {
         };
         let (body, reply) = seal::seal(&self.inner.keys, key, &routing, &message).map_err(unreachable)?;
 
-        let most = question.credit.saturating_add(SPARE);
-        let entry = self.inner.table.wait(id, to.peer_id, queue, most as usize);
+        let entry = self.inner.table.wait(id, to.peer_id, queue, question.most());
         let entry = entry.ok_or_else(too_many)?;
         // Whoever changed the state before this question was in the table did not see it.
         if answers_at(&state.borrow()) != Some(queue) {

@@ -8,14 +8,12 @@ use wire::proto::{self, question::Ask};
 use super::{
     Refused, Relay,
     answer::stale_key_hint,
-    broker::Receipt,
+    broker::{MAX_QUESTION, Receipt},
     message::{Incoming, MessageId, Outgoing, Route},
     seal::{Envelope, ReplyKey, Routing},
 };
 use crate::tls::Caller;
 
-/// The largest body of a question: 1,000 content ids, and the envelope.
-const MAX_BODY: usize = 64 << 10;
 /// The most that an asker may have for each message of the answer.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -108,7 +106,7 @@ impl Relay {
     }
 
     async fn try_open(&self, routing: &Routing, body: &[u8]) -> Result<Opened, Refused> {
-        if body.len() > MAX_BODY {
+        if body.len() > MAX_QUESTION {
             return Err(Refused::Malformed);
         }
         let back = match (routing.route, routing.answer_to) {

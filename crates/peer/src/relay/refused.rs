@@ -25,6 +25,8 @@ pub(crate) enum Refused {
     Duplicate,
     /// More answers than were asked for.
     TooMany,
+    /// More bytes than were asked for.
+    TooMuch,
 }
 
 impl Refused {
@@ -41,6 +43,7 @@ impl Refused {
             Self::NobodyAsks => "nobody asks",
             Self::Duplicate => "duplicate",
             Self::TooMany => "too many",
+            Self::TooMuch => "too much",
         }
     }
 

@@ -4,7 +4,7 @@
 //! is written in it goes to whoever waits now, or into the mailbox of a peer that is off. A broker that takes nothing
 //! for a while is waited for, as long as the asker has patience; a queue that is gone is the end: so is its asker.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -47,7 +47,9 @@ pub(crate) struct AnswerSink {
     sealer: AnswerSealer,
     patience: Duration,
     room: Arc<Semaphore>,
-    sending: JoinSet<Result<(), PublishError>>,
+    sending: JoinSet<Result<u32, PublishError>>,
+    /// The numbers of those.
+    under_way: BTreeSet<u32>,
 }
 
 impl AnswerSink {
@@ -74,6 +76,7 @@ impl AnswerSink {
             patience,
             room: relay.inner.sending.clone(),
             sending: JoinSet::new(),
+            under_way: BTreeSet::new(),
         })
     }
 
@@ -105,13 +108,35 @@ impl AnswerSink {
     pub(crate) async fn end(mut self, with: Result<Kind, Failure>) -> Result<(), Gone> {
         let (kind, data) = match with {
             Ok(kind) => (kind, Bytes::new()),
-            Err(Failure { code, detail }) => {
-                let refusal = proto::Refusal { code: code.to_string(), detail };
-                (Kind::Refusal, refusal.encode_to_vec().into())
-            }
+            Err(failure) => (Kind::Refusal, refusal(failure)),
         };
         self.send(kind, &[data], true).await?;
         self.confirmed().await
+    }
+
+    /// Ends the answer with a refusal and takes back what the broker has not taken yet: its asker may not have it any
+    /// more. Which of those messages arrived all the same nobody knows, so the refusal stands in place of each, and
+    /// after them.
+    ///
+    /// # Errors
+    /// [`Gone`]: the asker will hear nothing more, and asks again.
+    pub(crate) async fn withdraw(mut self, why: Failure) -> Result<(), Gone> {
+        self.sending.abort_all();
+        while let Some(ended) = self.sending.join_next().await {
+            if let Ok(Ok(number)) = ended {
+                self.under_way.remove(&number);
+            }
+        }
+        let (data, next) = (refusal(why), self.sealer.count());
+        let first = self.under_way.first().copied().unwrap_or(next);
+        for number in first..=next {
+            // Nothing is said after a last word.
+            let Some(body) = self.sealer.seal_instead(number, Kind::Refusal, &data) else { break };
+            let Ok(room) = self.room.clone().acquire_owned().await else { break };
+            let message = self.outgoing(body);
+            deliver(self.broker.clone(), message, number, self.patience, room).await.map_err(Gone)?;
+        }
+        Ok(())
     }
 
     /// Waits until the broker has everything that was sent.
@@ -119,6 +144,14 @@ impl AnswerSink {
     /// # Errors
     /// [`Gone`]: not all of it arrived.
     pub(crate) async fn confirmed(mut self) -> Result<(), Gone> {
+        self.arrived().await
+    }
+
+    /// The same, for more to be sent after it.
+    ///
+    /// # Errors
+    /// [`Gone`]: not all of it arrived.
+    pub(crate) async fn arrived(&mut self) -> Result<(), Gone> {
         while !self.sending.is_empty() {
             self.one_arrived().await?;
         }
@@ -128,11 +161,22 @@ impl AnswerSink {
     async fn send(&mut self, kind: Kind, data: &[Bytes], last: bool) -> Result<(), Gone> {
         self.limits.send(data.iter().map(Bytes::len).sum()).await;
         let room = self.room.clone().acquire_owned().await;
+        let number = self.sealer.count();
         let sealed = self.sealer.seal(kind, data, last);
         let (Ok(room), Some(body)) = (room, sealed) else {
             return Err(Gone(PublishError::Refused("it cannot be sealed".to_owned())));
         };
-        let message = Outgoing {
+        let message = self.outgoing(body);
+        self.under_way.insert(number);
+        self.sending.spawn(deliver(self.broker.clone(), message, number, self.patience, room));
+        while self.sending.len() >= TOGETHER {
+            self.one_arrived().await?;
+        }
+        Ok(())
+    }
+
+    fn outgoing(&self, body: Bytes) -> Outgoing {
+        Outgoing {
             to: self.to,
             route: self.route,
             message_id: rand::random(),
@@ -141,35 +185,39 @@ impl AnswerSink {
             expires: Some(self.patience).filter(|_| self.route != Route::Mailbox),
             trace: None,
             body,
-        };
-        self.sending.spawn(deliver(self.broker.clone(), message, self.patience, room));
-        while self.sending.len() >= TOGETHER {
-            self.one_arrived().await?;
         }
-        Ok(())
     }
 
     async fn one_arrived(&mut self) -> Result<(), Gone> {
         match self.sending.join_next().await {
-            None | Some(Ok(Ok(()))) => Ok(()),
+            None => Ok(()),
+            Some(Ok(Ok(number))) => {
+                self.under_way.remove(&number);
+                Ok(())
+            }
             Some(Ok(Err(error))) => Err(Gone(error)),
             Some(Err(error)) => Err(Gone(PublishError::Refused(error.to_string()))),
         }
     }
 }
 
-/// Hands one message to the broker, and waits where it takes none now.
+fn refusal(Failure { code, detail }: Failure) -> Bytes {
+    proto::Refusal { code: code.to_string(), detail }.encode_to_vec().into()
+}
+
+/// Hands the message with this number to the broker, and waits where it takes none now.
 async fn deliver(
     broker: Broker,
     message: Outgoing,
+    number: u32,
     patience: Duration,
     _room: OwnedSemaphorePermit,
-) -> Result<(), PublishError> {
+) -> Result<u32, PublishError> {
     let deadline = Instant::now() + patience;
     let mut error = PublishError::Silent;
     while let Ok(published) = timeout_at(deadline, broker.publish(message.clone())).await {
         match published {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(number),
             Err(PublishError::Blocked(why)) => {
                 error = PublishError::Blocked(why);
                 let mut state = broker.state();

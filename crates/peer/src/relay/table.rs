@@ -31,7 +31,16 @@ pub(crate) struct Table {
 struct Waiting {
     peer: PeerId,
     queue: AnswerQueue,
+    /// Bytes that may still come, all messages together.
+    room: usize,
     answers: mpsc::Sender<Vec<u8>>,
+}
+
+/// How much may come as an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A question's place in the table, and what comes for it. Dropping it ends the waiting.
@@ -43,20 +52,20 @@ pub(crate) struct Entry {
 }
 
 impl Table {
-    /// Waits for at most `most` answers; `None` where too many questions wait already.
+    /// Waits for at most so many answers; `None` where too many questions wait already.
     pub(crate) fn wait(
         self: &Arc<Self>,
         id: MessageId,
         peer: PeerId,
         queue: AnswerQueue,
-        most: usize,
+        most: Most,
     ) -> Option<Entry> {
-        let (answers, coming) = mpsc::channel(most);
+        let (answers, coming) = mpsc::channel(most.messages);
         let mut waiting = self.waiting.lock();
         if waiting.len() >= MOST {
             return None;
         }
-        waiting.insert(id, Waiting { peer, queue, answers });
+        waiting.insert(id, Waiting { peer, queue, room: most.bytes, answers });
         show(&waiting);
         Some(Entry { table: self.clone(), id, coming })
     }
@@ -66,16 +75,20 @@ impl Table {
         let (Route::Answer(_), Some(id)) = (answer.route, answer.correlation_id) else {
             return Err(Refused::Misplaced);
         };
-        let waiting = self.waiting.lock();
-        let question = waiting.get(&id).ok_or(Refused::NobodyAsks)?;
+        let mut waiting = self.waiting.lock();
+        let question = waiting.get_mut(&id).ok_or(Refused::NobodyAsks)?;
         if question.peer != answer.from {
             return Err(Refused::Misplaced);
         }
         let body = std::mem::take(&mut answer.body);
+        // What waits to be read is memory that somebody else fills.
+        let room = question.room.checked_sub(body.len()).ok_or(Refused::TooMuch)?;
         question.answers.try_send(body).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::TooMany,
             mpsc::error::TrySendError::Closed(_) => Refused::NobodyAsks,
-        })
+        })?;
+        question.room = room;
+        Ok(())
     }
 
     /// Fails the questions whose answers would come in at another queue than `present`.
@@ -150,6 +163,10 @@ mod tests {
     const BETO: PeerId = PeerId::from_bytes([2; 16]);
     const HERE: AnswerQueue = [3; 8];
 
+    fn most(messages: usize) -> Most {
+        Most { messages, bytes: 16 }
+    }
+
     fn answer(from: PeerId, to: Option<MessageId>, body: &[u8]) -> Incoming {
         Incoming {
             from,
@@ -167,8 +184,8 @@ mod tests {
     #[tokio::test]
     async fn answers_come_to_their_question_and_no_more_than_it_takes() {
         let table = Arc::new(Table::default());
-        let mut one = table.wait([1; 16], ANA, HERE, 2).unwrap();
-        let mut two = table.wait([2; 16], BETO, HERE, 2).unwrap();
+        let mut one = table.wait([1; 16], ANA, HERE, most(2)).unwrap();
+        let mut two = table.wait([2; 16], BETO, HERE, most(2)).unwrap();
         let put = |from, to, body| table.put(&mut answer(from, to, body));
         assert_eq!(put(ANA, Some([1; 16]), b"a"), Ok(()));
         assert_eq!(put(BETO, Some([2; 16]), b"b"), Ok(()));
@@ -191,16 +208,16 @@ mod tests {
         let soft = CancellationToken::new();
         let bringing = bring_answers(table.clone(), answers, seen, soft.clone());
         let looking = async {
-            let mut question = table.wait([1; 16], ANA, HERE, 2).unwrap();
+            let mut question = table.wait([1; 16], ANA, HERE, most(2)).unwrap();
             state.send_replace(on(HERE, Some("memory".to_owned())));
             sender.send(answer(ANA, Some([1; 16]), b"a")).await.unwrap();
             assert_eq!(question.next().await, Some(b"a".to_vec()));
             state.send_replace(on([4; 8], None));
             assert_eq!(question.next().await, None, "its queue is gone");
-            let mut question = table.wait([2; 16], ANA, [4; 8], 2).unwrap();
+            let mut question = table.wait([2; 16], ANA, [4; 8], most(2)).unwrap();
             state.send_replace(RelayState::Away { why: String::new() });
             assert_eq!(question.next().await, None);
-            let mut question = table.wait([3; 16], ANA, [4; 8], 2).unwrap();
+            let mut question = table.wait([3; 16], ANA, [4; 8], most(2)).unwrap();
             soft.cancel();
             assert_eq!(question.next().await, None, "the stop ends the waiting too");
         };
@@ -208,12 +225,24 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_no_more_bytes_than_were_asked_for() {
+        let table = Arc::new(Table::default());
+        let _question = table.wait([1; 16], ANA, HERE, most(9)).unwrap();
+        let put = |length| table.put(&mut answer(ANA, Some([1; 16]), &vec![0; length]));
+        assert_eq!(put(17), Err(Refused::TooMuch));
+        assert_eq!(
+            (put(10), put(7), put(6), put(1)),
+            (Ok(()), Err(Refused::TooMuch), Ok(()), Err(Refused::TooMuch))
+        );
+    }
+
+    #[test]
     fn it_is_bounded() {
         let table = Arc::new(Table::default());
         let id = |n: usize| (n as u128).to_be_bytes();
-        let waiting: Vec<_> = (0..MOST).map(|n| table.wait(id(n), ANA, HERE, 1).unwrap()).collect();
-        assert!(table.wait(id(MOST), ANA, HERE, 1).is_none());
+        let waiting: Vec<_> = (0..MOST).map(|n| table.wait(id(n), ANA, HERE, most(1)).unwrap()).collect();
+        assert!(table.wait(id(MOST), ANA, HERE, most(1)).is_none());
         drop(waiting);
-        assert!(table.wait(id(MOST), ANA, HERE, 1).is_some());
+        assert!(table.wait(id(MOST), ANA, HERE, most(1)).is_some());
     }
 }

@@ -6,8 +6,11 @@
 //! A file that the caller may not see is answered exactly like one that is not there.
 
 mod blocks;
+mod places;
+mod portions;
 mod reading;
 mod receivers;
+mod standing;
 
 use std::{
     path::Path,
@@ -17,12 +20,16 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use content::{ContentId, Layout, Outline, PieceSet};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
 use wire::{ErrorCode, Username, proto, rest::Audience};
 
 pub use blocks::Blocks;
+pub(crate) use places::refused;
+pub use places::{Place, Places, Words};
+pub use portions::{Full, Portion, Portions};
 pub use reading::Reading;
 pub use receivers::{Receivers, Watching};
+pub use standing::Standing;
 
 use crate::{
     Failure,
@@ -39,8 +46,19 @@ use crate::{
 pub const VALUES_PER_PAGE: usize = 8_192;
 /// Files in one `FetchMany`.
 pub const MAX_FETCH_MANY: usize = 1_000;
-/// Open `Watch` and `List` streams of all callers together.
-const MAX_QUIET_STREAMS: usize = 4_096;
+/// Open `Watch` streams of all callers together, and of one user.
+const MAX_WATCHES: (usize, usize) = (4_096, 512);
+/// `List` answers under way; each has up to a page of names in memory.
+const MAX_LISTS: (usize, usize) = (64, 8);
+/// Long `Describe` answers that are not sent yet, up to 256 KiB each.
+const MAX_DESCRIPTIONS: (usize, usize) = (128, 16);
+/// Longer ones are counted.
+const SHORT_DESCRIPTION: usize = 16 << 10;
+const UPLOADS: Words = Words {
+    all: "all upload places are taken",
+    own: "all upload places of one user are taken",
+    given: "upload place given to another",
+};
 
 /// Called with a path whose file is no longer what was hashed.
 pub type OnChanged = Arc<dyn Fn(&Path) + Send + Sync>;
@@ -66,8 +84,12 @@ struct Inner {
     parts: Parts,
     /// The account that this peer is logged in as: it may see all of its own files on its other machines.
     owner: ArcSwapOption<Username>,
-    uploads: Arc<Semaphore>,
-    quiet: Arc<Semaphore>,
+    /// Rings when somebody may see less than before.
+    bell: watch::Sender<()>,
+    uploads: Places,
+    watches: Portions,
+    lists: Portions,
+    descriptions: Portions,
     throttle: Throttle,
     blocks: Blocks,
     meter: Meter,
@@ -87,11 +109,14 @@ impl Service {
     pub fn new(parameters: Parameters) -> Self {
         let Parameters { library, parts, max_uploads, upload_limit, on_changed, audit } = parameters;
         let inner = Inner {
+            bell: library.bell().clone(),
             library,
             parts,
             owner: ArcSwapOption::empty(),
-            uploads: Arc::new(Semaphore::new(max_uploads)),
-            quiet: Arc::new(Semaphore::new(MAX_QUIET_STREAMS)),
+            uploads: Places::new(max_uploads, &UPLOADS),
+            watches: Portions::new(MAX_WATCHES.0, MAX_WATCHES.1),
+            lists: Portions::new(MAX_LISTS.0, MAX_LISTS.1),
+            descriptions: Portions::new(MAX_DESCRIPTIONS.0, MAX_DESCRIPTIONS.1),
             throttle: upload_limit,
             blocks: Blocks::default(),
             meter: Meter::default(),
@@ -106,6 +131,26 @@ impl Service {
     /// Says whose peer this is; `None` while logged out.
     pub fn set_owner(&self, owner: Option<Username>) {
         self.inner.owner.store(owner.map(Arc::new));
+        self.recheck();
+    }
+
+    /// Every answer under way asks again whether its caller may have it, and ends where the same question would now be
+    /// refused. Called when somebody may have less; that a file is shared with fewer calls it by itself.
+    pub fn recheck(&self) {
+        self.inner.bell.send_replace(());
+    }
+
+    /// Follows whether the caller may have these contents.
+    pub(crate) fn standing(&self, caller: &Caller, contents: Vec<ContentId>) -> Standing {
+        Standing::new(self, caller, contents)
+    }
+
+    /// Whether the caller may have a content now.
+    ///
+    /// # Errors
+    /// `not_found`, as for what is not here.
+    pub(crate) fn may_have(&self, caller: &Caller, id: ContentId) -> Result<(), Failure> {
+        self.held(caller, id).map(|_| ())
     }
 
     /// Says who takes in what others offer. They come last: what they accept is downloaded.
@@ -127,12 +172,28 @@ impl Service {
         ListPage { files: visible.map(|entry| file_of(entry)).collect(), next }
     }
 
-    /// Takes a place among the streams that mostly wait.
+    /// Takes a place for a list of files.
     ///
     /// # Errors
     /// `rate_limited` where there is none.
-    pub fn quiet_place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.inner.quiet.clone().try_acquire_owned().map_err(|_| refused("too many open streams"))
+    pub fn list_place(&self, caller: &Caller) -> Result<Portion, Failure> {
+        portion(&self.inner.lists, caller, "too many lists", "too many lists of one user")
+    }
+
+    /// Takes a place for an answer that is long and lies in memory until it is sent; none where it is short.
+    ///
+    /// # Errors
+    /// `rate_limited` where there is none.
+    pub fn description_place(
+        &self,
+        caller: &Caller,
+        description: &proto::Description,
+    ) -> Result<Option<Portion>, Failure> {
+        if description.chaining_values.len() <= SHORT_DESCRIPTION {
+            return Ok(None);
+        }
+        let (all, own) = ("too many unread answers", "too many unread answers of one user");
+        portion(&self.inner.descriptions, caller, all, own).map(Some)
     }
 
     /// Size, proof from `first_piece` on, and pieces of one content.
@@ -175,6 +236,7 @@ impl Service {
         offset: u64,
         length: u64,
     ) -> Result<Reading, Failure> {
+        let standing = self.standing(caller, vec![id]);
         let held = self.held(caller, id)?;
         let layout = match &held {
             Held::Whole(entry) => Layout::new(entry.size).map_err(Failure::internal)?,
@@ -191,7 +253,7 @@ impl Service {
         {
             return Err(Failure::new(ErrorCode::Unprocessable, "not all of these pieces are here yet"));
         }
-        let place = self.upload_place()?;
+        let place = self.upload_place(caller)?;
         let name = match &held {
             Held::Whole(entry) => Some(entry.name.as_str()),
             Held::Part(_) => None,
@@ -210,6 +272,7 @@ impl Service {
             inner.meter.clone(),
             page,
             place,
+            standing,
         ))
     }
 
@@ -248,9 +311,8 @@ impl Service {
     ///
     /// # Errors
     /// `rate_limited` where there is none.
-    pub fn upload_place(&self) -> Result<UploadPlace, Failure> {
-        let place = self.inner.uploads.clone().try_acquire_owned();
-        place.map(UploadPlace::new).map_err(|_| refused("all upload places are taken"))
+    pub fn upload_place(&self, caller: &Caller) -> Result<UploadPlace, Failure> {
+        self.inner.uploads.take(&caller.username).map(UploadPlace::new)
     }
 
     /// Waits until `bytes` may be sent.
@@ -263,14 +325,16 @@ impl Service {
     /// # Errors
     /// `not_found`; `rate_limited` where too many watch.
     pub fn watch(&self, caller: &Caller, id: ContentId) -> Result<Watching, Failure> {
-        let place = self.quiet_place()?;
+        let watches = &self.inner.watches;
+        let place = portion(watches, caller, "too many watches", "too many watches of one user")?;
+        let standing = self.standing(caller, vec![id]);
         let pieces = match self.held(caller, id)? {
             Held::Whole(entry) => {
                 receivers::Pieces::Whole(Layout::new(entry.size).map_err(Failure::internal)?.count())
             }
             Held::Part(part) => receivers::Pieces::Part(part.subscribe()),
         };
-        Ok(self.inner.receivers.watch(id, caller.peer_id, pieces, place))
+        Ok(self.inner.receivers.watch(id, caller.peer_id, pieces, place, standing))
     }
 
     /// Takes in what the caller offers to whoever uses this peer.
@@ -323,22 +387,33 @@ impl std::fmt::Debug for Parameters {
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service")
-            .field("free_uploads", &self.inner.uploads.available_permits())
-            .finish_non_exhaustive()
+        f.debug_struct("Service").field("free_uploads", &self.inner.uploads.free()).finish_non_exhaustive()
     }
 }
 
 /// A place among the uploads, counted while it is taken.
 #[derive(Debug)]
 pub struct UploadPlace {
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl UploadPlace {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
+    fn new(place: Place) -> Self {
         metrics::gauge!("trueque_uploads_running").increment(1.0);
-        Self { _permit: permit }
+        Self { place }
+    }
+
+    /// Whether others have it now.
+    ///
+    /// # Errors
+    /// `rate_limited`, to end the answer with.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.place.check()
+    }
+
+    /// Waits until others have it.
+    pub(crate) async fn revoked(&self) -> Failure {
+        self.place.revoked().await
     }
 }
 
@@ -382,7 +457,9 @@ pub(crate) fn message_of(pieces: &PieceSet, receivers: &[wire::PeerId]) -> proto
     }
 }
 
-fn refused(why: &'static str) -> Failure {
-    metrics::counter!("trueque_refusals_total", "reason" => why).increment(1);
-    Failure::new(ErrorCode::RateLimited, format!("{why}; try again later"))
+fn portion(of: &Portions, caller: &Caller, all: &'static str, own: &'static str) -> Result<Portion, Failure> {
+    of.take(&caller.username).map_err(|full| match full {
+        Full::All => refused(all),
+        Full::Own => refused(own),
+    })
 }

@@ -4,27 +4,21 @@
 //! size, times and inode after the read are those of the time it was hashed; else the receiver gets an error, and
 //! whoever watches the folders is told. Source: git's index, which trusts a file by the same.
 
-use std::{
-    fs::File,
-    io,
-    ops::Range,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tracing::Span;
 use wire::ErrorCode;
 
-use super::{Blocks, OnChanged, UploadPlace, blocks::BLOCK};
+use super::{Blocks, OnChanged, Standing, UploadPlace, blocks::BLOCK};
 use crate::{
     Failure,
     audit::Page,
     download::Part,
     library::{FileStamp, SharedEntry},
     meter::Meter,
+    place::open_real,
     throttle::Throttle,
 };
 
@@ -45,10 +39,8 @@ struct MustBe {
 impl Open {
     pub(super) fn whole(entry: &SharedEntry, on_changed: OnChanged) -> Result<Self, Failure> {
         let must_be = MustBe { path: entry.path.clone(), stamp: entry.stamp, on_changed };
-        // A link put in the file's place since is not followed.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(&entry.path);
-        let file = opened.map_err(|error| match error.kind() {
+        // A link put in its place since, or in that of a folder on the way, is not followed.
+        let file = open_real(&entry.path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
                 must_be.changed()
             }
@@ -107,12 +99,14 @@ pub struct Reading {
     meter: Meter,
     page: Page,
     sent: Option<metrics::Counter>,
-    _place: UploadPlace,
+    standing: Standing,
+    place: UploadPlace,
     /// From the first block to the last.
     _span: Span,
 }
 
 impl Reading {
+    #[expect(clippy::too_many_arguments, reason = "all that an upload is made of, in one place")]
     pub(super) fn new(
         open: Open,
         range: Range<u64>,
@@ -121,6 +115,7 @@ impl Reading {
         meter: Meter,
         page: Page,
         place: UploadPlace,
+        standing: Standing,
     ) -> Self {
         let mut reading = Self {
             open,
@@ -133,7 +128,8 @@ impl Reading {
             meter,
             page,
             sent: None,
-            _place: place,
+            standing,
+            place,
         };
         reading.read_ahead();
         reading
@@ -152,15 +148,24 @@ impl Reading {
         self
     }
 
-    /// The next block, at most [`BLOCK`] bytes; `None` at the end.
+    /// The next block, at most [`BLOCK`] bytes; `None` at the end. A caller that may not have the file any more gets an
+    /// error instead, also while it waits for its turn; so does one whose place others have now.
     pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
         let block = match self.ahead.take()?.await {
             Ok(block) => block,
             Err(error) => Err(Failure::internal(error)),
         };
         if let Ok(bytes) = &block {
+            let paced = tokio::select! {
+                biased;
+                () = self.throttle.take(bytes.len() as u64) => self.standing.check().and_then(|()| self.place.check()),
+                lost = self.standing.lost() => Err(lost),
+                given_away = self.place.revoked() => Err(given_away),
+            };
+            if let Err(refusal) = paced {
+                return Some(Err(refusal));
+            }
             self.read_ahead();
-            self.throttle.take(bytes.len() as u64).await;
             self.meter.add(bytes.len() as u64);
             self.page.add(bytes.len() as u64);
             if let Some(sent) = &self.sent {

@@ -7,10 +7,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use content::{ContentId, PieceSet};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use wire::{PeerId, proto};
 
-use super::message_of;
+use super::{Portion, Standing, message_of};
+use crate::Failure;
 
 /// The most that one content remembers, and tells.
 const MAX_RECEIVERS: usize = 64;
@@ -44,7 +45,8 @@ pub struct Watching {
     pieces: Pieces,
     peers: watch::Receiver<Vec<PeerId>>,
     first: bool,
-    _place: OwnedSemaphorePermit,
+    standing: Standing,
+    _place: Portion,
 }
 
 impl Receivers {
@@ -53,7 +55,8 @@ impl Receivers {
         id: ContentId,
         caller: PeerId,
         pieces: Pieces,
-        place: OwnedSemaphorePermit,
+        place: Portion,
+        standing: Standing,
     ) -> Watching {
         let mut by_content = self.by_content.lock();
         let watched =
@@ -67,7 +70,7 @@ impl Receivers {
             new
         });
         let peers = watched.peers.subscribe();
-        Watching { home: self.clone(), id, caller, pieces, peers, first: true, _place: place }
+        Watching { home: self.clone(), id, caller, pieces, peers, first: true, standing, _place: place }
     }
 
     fn leave(&self, id: ContentId, caller: PeerId) {
@@ -84,25 +87,40 @@ impl Receivers {
 
 impl Watching {
     /// The state at once, then each time it has changed. `None` when the content is no longer here.
-    pub async fn next(&mut self) -> Option<proto::PieceSet> {
+    ///
+    /// # Errors
+    /// `not_found` once the caller may not see it any more; then there is no more.
+    pub async fn next(&mut self) -> Option<Result<proto::PieceSet, Failure>> {
         if !std::mem::take(&mut self.first) {
-            match &mut self.pieces {
-                Pieces::Whole(_) => self.peers.changed().await.ok()?,
-                Pieces::Part(pieces) => {
-                    tokio::select! {
-                        grown = pieces.changed() => grown.ok()?,
-                        changed = self.peers.changed() => changed.ok()?,
-                    }
-                    tokio::time::sleep(PACE).await;
-                }
+            tokio::select! {
+                lost = self.standing.lost() => return Some(Err(lost)),
+                changed = changed(&mut self.pieces, &mut self.peers) => changed?,
             }
+        }
+        if let Err(lost) = self.standing.check() {
+            return Some(Err(lost));
         }
         let others: Vec<PeerId> =
             self.peers.borrow_and_update().iter().copied().filter(|peer| *peer != self.caller).collect();
-        Some(match &mut self.pieces {
+        Some(Ok(match &mut self.pieces {
             Pieces::Whole(count) => message_of(&PieceSet::full(*count), &others),
             Pieces::Part(pieces) => message_of(&pieces.borrow_and_update(), &others),
-        })
+        }))
+    }
+}
+
+/// Waits for something to tell; `None` when nothing more can change.
+async fn changed(pieces: &mut Pieces, peers: &mut watch::Receiver<Vec<PeerId>>) -> Option<()> {
+    match pieces {
+        Pieces::Whole(_) => peers.changed().await.ok(),
+        Pieces::Part(pieces) => {
+            tokio::select! {
+                grown = pieces.changed() => grown.ok()?,
+                changed = peers.changed() => changed.ok()?,
+            }
+            tokio::time::sleep(PACE).await;
+            Some(())
+        }
     }
 }
 

@@ -9,9 +9,9 @@
 
 use std::{
     collections::VecDeque,
-    fs::{File, OpenOptions},
+    fs::File,
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::PathBuf,
     sync::{
         Arc,
@@ -23,7 +23,7 @@ use std::{
 use content::{ContentId, Layout, Outline, OutlineBuilder, PieceHasher, TooLarge};
 use parking_lot::{Condvar, Mutex};
 
-use crate::library::FileStamp;
+use crate::{library::FileStamp, place::open_real};
 
 /// Files that may wait.
 const QUEUE: usize = 16_384;
@@ -44,6 +44,11 @@ pub(crate) enum HashError {
     Cancelled,
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// Another name of a file in the data folder, such as a key.
+    #[error(
+        "it is one of this peer's own files (PEER_DATA_DIR) under another name, and those are never shared"
+    )]
+    Own,
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
 }
@@ -71,6 +76,8 @@ struct Owner {
 
 #[derive(Default)]
 struct Shared {
+    /// The folder of the peer's own files.
+    own: PathBuf,
     queue: Mutex<Queue>,
     work: Condvar,
     room: Condvar,
@@ -116,12 +123,12 @@ enum Task {
 }
 
 impl Hasher {
-    /// Starts `threads` threads.
+    /// Starts `threads` threads, which hash nothing that lies in `own` too.
     ///
     /// # Errors
     /// Where the system gives none.
-    pub(crate) fn start(threads: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub(crate) fn start(threads: usize, own: PathBuf) -> io::Result<Self> {
+        let shared = Arc::new(Shared { own, ..Shared::default() });
         let mut running = Vec::new();
         for at in 0..threads.max(1) {
             let shared = shared.clone();
@@ -274,6 +281,8 @@ fn run(shared: &Shared) {
 fn start_file(shared: &Shared, request: Request, buffer: &mut [u8]) {
     let Request { path, size, cancel, done } = request;
     let opened = if cancel.load(Ordering::Relaxed) { Err(HashError::Cancelled) } else { open(&path) };
+    let opened = opened
+        .and_then(|opened| if is_own(&opened.0, &shared.own)? { Err(HashError::Own) } else { Ok(opened) });
     let (file, stamp, layout) = match opened {
         Ok(opened) => opened,
         Err(error) => return shared.answer(size, done, Err(error)),
@@ -398,15 +407,25 @@ pub(crate) fn read_again(
 
 fn open(path: &std::path::Path) -> Result<(File, FileStamp, Layout), HashError> {
     // Not through a symlink that was put there meanwhile, and without waiting for the other end of a pipe.
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = open_real(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(HashError::Changed);
     }
     let stamp = FileStamp::of(&metadata);
     Ok((file, stamp, Layout::new(stamp.size)?))
+}
+
+/// Whether a file lies in the folder of the peer's own files too: whoever can make hard links could give a key another
+/// name. A file of one name lies nowhere else.
+fn is_own(file: &File, own: &std::path::Path) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    if metadata.nlink() < 2 || own.as_os_str().is_empty() {
+        return Ok(false);
+    }
+    let same = |other: std::fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
+    let mut entries = walkdir::WalkDir::new(own).into_iter();
+    Ok(entries.any(|entry| entry.is_ok_and(|entry| entry.metadata().is_ok_and(same))))
 }
 
 /// Whether the file is still as it was when it was opened, and still the one at its path.

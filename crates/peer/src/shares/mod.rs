@@ -134,7 +134,7 @@ impl Shares {
         roots.warn();
         upload::remove_leftovers(&roots.shared);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let hasher = Hasher::start(threads).map_err(Failure::internal)?;
+        let hasher = Hasher::start(threads, roots.data.clone()).map_err(Failure::internal)?;
         let quiet = Arc::new(Quiet::default());
         let watch = Mutex::new(Watch::new(roots.watched(), roots.data.clone(), quiet.clone()));
         let (finished, queue) = mpsc::channel(FINISHED);
@@ -389,7 +389,7 @@ fn refusal(path: &Path, error: &HashError) -> Failure {
             Failure::new(ErrorCode::RateLimited, "too many files wait to be hashed")
         }
         HashError::Changed => Failure::new(ErrorCode::Unprocessable, format!("{shown} is being written to")),
-        HashError::TooLarge(_) | HashError::Io(_) => {
+        HashError::TooLarge(_) | HashError::Io(_) | HashError::Own => {
             Failure::new(ErrorCode::Unprocessable, format!("{shown} cannot be shared: {error}"))
         }
     }

@@ -326,7 +326,7 @@ impl Inner {
                     HashError::Cancelled => {}
                     HashError::Changed => inner.quiet.touch(&to, AFTER_WRITE),
                     HashError::Io(error) if is_gone(&error) => inner.quiet.touch(&to, AFTER_MOVE),
-                    error @ (HashError::Io(_) | HashError::TooLarge(_)) => {
+                    error @ (HashError::Io(_) | HashError::TooLarge(_) | HashError::Own) => {
                         inner.refuse(&to, &error.to_string());
                     }
                 }

@@ -222,7 +222,7 @@ async fn a_file_that_is_being_written_is_hashed_once_when_it_is_quiet() {
 async fn a_file_that_changes_while_it_is_hashed_is_hashed_again() {
     let home = Home::new().await;
     let path = home.write("big", &bytes(24 * PIECE_SIZE, 0));
-    let hasher = Hasher::start(2).unwrap();
+    let hasher = Hasher::start(2, PathBuf::new()).unwrap();
     let mut changed = 0;
     for round in 0..20u8 {
         let hashing = hasher.hash(path.clone(), 0, Cancel::default());
@@ -531,7 +531,7 @@ async fn in_the_download_folder_only_what_is_known_is_followed() {
     fs::write(downloads.join("unknown"), b"unknown").unwrap();
     let known = downloads.join("known");
     fs::write(&known, b"known").unwrap();
-    let hasher = Hasher::start(1).unwrap();
+    let hasher = Hasher::start(1, PathBuf::new()).unwrap();
     let add = async || {
         let (outline, stamp) = hasher.hash(known.clone(), 0, Cancel::default()).await.unwrap();
         let file = NewFile::new(known.clone(), SafeName::new("known").unwrap(), stamp, outline);

@@ -9,16 +9,19 @@ mod crash;
 mod doctor;
 mod doors;
 mod files;
+mod hostile;
 mod kept;
 mod lease;
 mod liars;
 mod names;
 mod offers;
 mod rest;
+mod secrets;
 mod sizes;
 mod small;
 mod swarm;
 mod waiting;
+mod withdrawn;
 
 use testnet::sample;
 

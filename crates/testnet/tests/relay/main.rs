@@ -11,6 +11,7 @@ mod broker;
 mod conformance;
 mod doctor;
 mod faults;
+mod hostile;
 mod intruder;
 mod keys;
 mod limits;
@@ -22,6 +23,7 @@ mod station;
 mod talk;
 mod tap;
 mod tls;
+mod withdrawn;
 
 use testnet::sample;
 

@@ -1,7 +1,8 @@
 //! Taking messages: what comes from a queue is looked at, counted, and put into the channel of its kind.
 //!
-//! The channels outlive the connections, and when one is full, its consumer waits: the broker then holds back what
-//! exceeds the prefetch. (The client's own buffer knows no bound, so prefetch and acknowledgements are that bound.)
+//! The channels outlive the connections, and when one is full, what comes waits here: the broker then holds back what
+//! exceeds the prefetch. (The client's own buffer knows no bound, so prefetch and acknowledgements are that bound.) It is
+//! looked at before it waits, so that what is too large never does.
 //!
 //! Refused, acknowledged away and counted is what cannot be from one of us, before anything of it is opened:
 //!
@@ -11,11 +12,11 @@
 //! - what has a key that is not for this queue;
 //! - where users are peers, what has another user than the key says: by whatever way a message found here, its user stays
 //!   that of the connection it was published on;
-//! - what has no id, or a body larger than [`MAX_BODY`].
+//! - what has no id, or a body larger than its kind has ([`most`]).
 //!
 //! What is inside is for the seal to judge.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use lapin::{
@@ -27,7 +28,7 @@ use lapin::{
 use tokio::{sync::mpsc, time::timeout};
 use wire::PeerId;
 
-use super::{MAX_BODY, connection::Trouble, publisher::TRACE, topology};
+use super::{MAX_BODY, MAX_QUESTION, connection::Trouble, publisher::TRACE, topology};
 use crate::relay::message::{AnswerQueue, Incoming, MessageId, Route};
 
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -100,20 +101,31 @@ pub(super) async fn pump(
     reader: Reader,
     into: &mpsc::Sender<Incoming>,
 ) -> String {
-    while let Some(delivery) = consumer.next().await {
+    // No more than the prefetch.
+    let mut waiting = VecDeque::new();
+    loop {
+        let delivery = tokio::select! {
+            delivery = consumer.next() => delivery,
+            room = into.reserve(), if !waiting.is_empty() => {
+                let Ok(room) = room else {
+                    // Nobody reads these any more. What is there stays at the broker.
+                    return std::future::pending().await;
+                };
+                if let Some(message) = waiting.pop_front() {
+                    room.send(message);
+                }
+                continue;
+            }
+        };
         let delivery = match delivery {
-            Ok(delivery) => delivery,
-            Err(error) => return Trouble::from(error).to_string(),
+            Some(Ok(delivery)) => delivery,
+            Some(Err(error)) => return Trouble::from(error).to_string(),
+            None => return "the broker ended a consumer: its queue is gone".to_owned(),
         };
         metrics::counter!("trueque_relay_received_total", "route" => topology::label(route)).increment(1);
         metrics::counter!("trueque_relay_received_bytes_total").increment(delivery.data.len() as u64);
         match reader.read(delivery, route) {
-            Ok(message) => {
-                if into.send(message).await.is_err() {
-                    // Nobody reads these any more. What is there stays at the broker.
-                    return std::future::pending().await;
-                }
-            }
+            Ok(message) => waiting.push_back(message),
             Err((reason, receipt)) => {
                 metrics::counter!("trueque_relay_refused_total", "reason" => reason).increment(1);
                 tracing::debug!(reason, route = topology::label(route), "a message is refused");
@@ -121,7 +133,14 @@ pub(super) async fn pump(
             }
         }
     }
-    "the broker ended a consumer: its queue is gone".to_owned()
+}
+
+/// The largest body that one of us sends by this route.
+fn most(route: Route) -> usize {
+    match route {
+        Route::Live | Route::Want => MAX_QUESTION,
+        Route::Answer(_) | Route::Mailbox => MAX_BODY,
+    }
 }
 
 impl Reader {
@@ -154,7 +173,7 @@ impl Reader {
         if self.users_are_peers && user.as_str().parse() != Ok(from) {
             return Err("another user");
         }
-        if delivery.data.len() > MAX_BODY {
+        if delivery.data.len() > most(route) {
             return Err("too large");
         }
         Ok(Envelope {
@@ -262,9 +281,15 @@ mod tests {
             assert_eq!(refusal(AMONG_PEERS, delivery(&key, properties)), "malformed id");
         }
         let mut large = delivery(&key, named(&beto));
-        large.data = vec![0; MAX_BODY];
+        large.data = vec![0; MAX_QUESTION];
         assert!(AMONG_PEERS.look_at(&large, Route::Live).is_ok());
         large.data.push(0);
         assert_eq!(refusal(AMONG_PEERS, large), "too large");
+        let (_, key) = topology::destination(ANA, Route::Mailbox, BETO);
+        let mut large = delivery(&key, named(&beto));
+        large.data = vec![0; MAX_BODY];
+        assert!(AMONG_PEERS.look_at(&large, Route::Mailbox).is_ok());
+        large.data.push(0);
+        assert_eq!(AMONG_PEERS.look_at(&large, Route::Mailbox).err(), Some("too large"));
     }
 }

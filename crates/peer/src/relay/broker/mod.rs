@@ -19,7 +19,8 @@
 //!
 //! The broker's limits that are not ours to set: a message that is not given a receipt for in 30 minutes ends the
 //! connection (`consumer_timeout`), and whoever may log in can send messages as large as `max_message_size` allows,
-//! 128 MiB on 3.x: the configuration that is shipped sets 16 MiB, and what is larger than [`MAX_BODY`] is refused here.
+//! 128 MiB on 3.x: the configuration that is shipped sets 16 MiB, and what is larger than [`MAX_BODY`] is refused here
+//! before it waits for anything.
 
 mod address;
 mod connection;
@@ -49,8 +50,10 @@ use self::{
 use super::message::{AnswerQueue, Incoming, Outgoing, PublishError};
 use crate::{config::AmqpSetting, directory_link::LinkStatus};
 
-/// The largest body that is sent, and taken.
-pub const MAX_BODY: usize = 8 << 20;
+/// The largest body that is sent, and of an answer that is taken: a piece, or some small files.
+pub const MAX_BODY: usize = 2 << 20;
+/// The largest body of a question: 1,000 content ids, and the envelope.
+pub(crate) const MAX_QUESTION: usize = 64 << 10;
 /// Messages that wait in a channel; those in hand and in the client's buffer are bound by the prefetch.
 const INBOX: usize = 4;
 

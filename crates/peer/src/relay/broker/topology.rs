@@ -21,7 +21,7 @@
 //! - 3.10 is the oldest that works: quorum queues take a message TTL since then, `reject-publish` since 3.8.
 //! - Limits overshoot by a few messages: on quorum queues the refusal is decided after the fact, on all versions.
 //! - A delivery counts towards the limit also when a connection breaks with the message in hand.
-//! - 4.x takes messages up to 16 MiB (we: 8), has a delivery limit of 20 where none is set (we set 5), and knows
+//! - 4.x takes messages up to 16 MiB (we: 2), has a delivery limit of 20 where none is set (we set 5), and knows
 //!   neither mirrored nor transient shared queues: there are none here.
 
 use wire::PeerId;
