@@ -68,11 +68,12 @@ impl Places {
     pub fn take(&self, user: &Username) -> Result<Place, Failure> {
         let mut taken = self.taken.lock();
         let (own, own_held) = taken.of(user);
+        // Whoever has all of them hears what everybody hears.
+        if taken.held >= self.most && (own >= self.most || !taken.give_up_for(own_held, self.words)) {
+            return Err(refused(self.words.all));
+        }
         if own >= self.most {
             return Err(refused(self.words.own));
-        }
-        if taken.held >= self.most && !taken.give_up_for(own_held, self.words) {
-            return Err(refused(self.words.all));
         }
         taken.held += 1;
         taken.next += 1;
@@ -95,7 +96,7 @@ impl Taken {
 
     /// Takes a place from whoever has most, for somebody who has so many.
     fn give_up_for(&mut self, own: usize, words: &Words) -> bool {
-        let most = self.by_user.values_mut().max_by_key(|slots| held(slots));
+        let most = self.by_user.values().max_by_key(|slots| held(slots));
         let Some(slots) = most.filter(|slots| held(slots) >= own + 2) else { return false };
         let Some(oldest) = slots.iter().find(|slot| !slot.revoked.is_cancelled()) else { return false };
         oldest.revoked.cancel();
