@@ -222,7 +222,7 @@ fn late(what: &'static str) {
 
 /// How many files and connections this process may have open. Asks the system for all that it grants: what a shell or
 /// a service manager gives a program by itself is often a thousand.
-fn open_files() -> usize {
+pub fn open_files() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
         return maximum.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
