@@ -106,7 +106,7 @@ pub async fn serve_within(
     let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
     let graceful = GracefulShutdown::new();
     let places =
-        Places::new(limits.connections.min(open_files() / 2), limits.per_address, limits.proxies.clone());
+        Places::new(limits.connections.min(open_files() / 4 * 3), limits.per_address, limits.proxies.clone());
     let soft = lifecycle.soft();
     loop {
         let (stream, remote) = tokio::select! {
