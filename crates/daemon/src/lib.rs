@@ -3,6 +3,7 @@
 //!
 //! Knows nothing of files, peers or directories.
 
+pub mod addresses;
 pub mod clock;
 pub mod lifecycle;
 pub mod logging;

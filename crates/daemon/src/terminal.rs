@@ -14,6 +14,21 @@ pub fn escaped(text: &str) -> String {
     shown
 }
 
+/// JSON that says the same, with everything escaped that would speak to a terminal, the way JSON does it. Such characters
+/// stand in its strings alone; lines and indents stay.
+pub fn escaped_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if (c.is_control() && c != '\n') || reorders(c) {
+            // All of them are below 0x10000.
+            let _never = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Writes the text with everything escaped that would speak to a terminal.
 ///
 /// # Errors
@@ -44,6 +59,9 @@ mod tests {
         assert_eq!(escaped("plain né שלום 🦀"), "plain né שלום 🦀");
         assert_eq!(escaped("\u{1b}[2Ja\nb\u{9b}"), "\\u{1b}[2Ja\\nb\\u{9b}");
         assert_eq!(escaped("\u{202e}fdp.exe"), "\\u{202e}fdp.exe");
+        let name = "a\u{9b}\u{202e}b\u{7f}\n né 🦀";
+        let json = escaped_json(&format!("{{\n  \"name\": \"{}\"\n}}", name.replace('\n', "\\n")));
+        assert_eq!(json, "{\n  \"name\": \"a\\u009b\\u202eb\\u007f\\n né 🦀\"\n}");
         assert_eq!(escaped("a\u{2028}b\rc\t\u{7f}"), "a\\u{2028}b\\rc\\t\\u{7f}");
     }
 }

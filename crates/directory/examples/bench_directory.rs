@@ -23,7 +23,11 @@ use std::{
 use axum::{Router, routing::get};
 use content::ContentId;
 use daemon::{Clock, Lifecycle};
-use directory::{App, config::Config, passwords::Passwords};
+use directory::{
+    App,
+    config::{Bounds, Config},
+    passwords::Passwords,
+};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde_json::{Value, json};
 use tokio::{
@@ -57,7 +61,9 @@ fn tempfile_in(parent: &std::path::Path) -> std::path::PathBuf {
 
 async fn bench(rows: usize, folder: &std::path::Path, lifecycle: &Lifecycle) -> anyhow::Result<()> {
     daemon::metrics::keep_tidy(lifecycle);
-    let config = Config { lease: Duration::from_secs(24 * 3600), ..Config::in_folder(folder) };
+    // Counted as always, and refused never.
+    let bounds = Bounds { rate_limit: 1_000_000_000, address_rate_limit: 1_000_000_000, ..Bounds::default() };
+    let config = Config { lease: Duration::from_secs(24 * 3600), bounds, ..Config::in_folder(folder) };
     let app = App::open(&config, Clock::system(), Passwords::cheap_for_tests()?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use daemon::Clock;
+use daemon::{Clock, addresses::Proxies};
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
@@ -13,12 +13,12 @@ use crate::{
     catalog::{Catalog, sqlite::SqliteCatalog},
     config::{Config, Registration},
     leases,
-    limits::Limits,
+    limits::{Limits, Rates},
     passwords::Passwords,
 };
 
-/// Deltas that are read and written at the same time: their bodies may be large.
-const MAX_DELTAS: usize = 64;
+/// Bytes of deltas that are read and written at the same time.
+const MAX_DELTA_BYTES: usize = 128 << 20;
 
 /// The state behind the routes.
 #[derive(Debug)]
@@ -33,6 +33,9 @@ pub struct App {
     pub(crate) admin_token: Option<SecretString>,
     pub(crate) registrations: Limits,
     pub(crate) logins: Limits,
+    pub(crate) rates: Rates,
+    pub(crate) proxies: Proxies,
+    /// A permit for each byte.
     pub(crate) deltas: Semaphore,
 }
 
@@ -53,7 +56,7 @@ impl App {
             Some(address) => Some(Broker::open(address, &config.data_dir)?),
             None => None,
         };
-        let catalog = Arc::new(SqliteCatalog::open(&config.data_dir)?);
+        let catalog = Arc::new(SqliteCatalog::open(&config.data_dir)?.within(config.bounds.catalog()));
         Ok(Arc::new(Self {
             catalog,
             authority,
@@ -65,7 +68,9 @@ impl App {
             admin_token: config.admin_token.clone(),
             registrations: Limits::new("register"),
             logins: Limits::new("login"),
-            deltas: Semaphore::new(MAX_DELTAS),
+            rates: Rates::new(config.bounds.address_rate_limit, config.bounds.rate_limit),
+            proxies: config.bounds.trusted_proxies.clone(),
+            deltas: Semaphore::new(MAX_DELTA_BYTES),
         }))
     }
 

@@ -6,12 +6,12 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
-use daemon::logging::LogFormat;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum, builder::TypedValueParser};
+use daemon::{addresses::Proxies, logging::LogFormat};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{broker, leases};
+use crate::{broker, catalog, leases};
 
 /// Who may create an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,10 +71,102 @@ pub struct Config {
     /// An OpenTelemetry collector (OTLP, protobuf over HTTP) that gets traces: http://HOST:4318; without it, none are made.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
+    #[command(flatten)]
+    pub bounds: Bounds,
     #[arg(skip)]
     pub amqp_url: Option<SecretString>,
     #[arg(skip)]
     pub admin_token: Option<SecretString>,
+}
+
+/// What callers may take of the directory, one by one and all together.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Bounds {
+    /// What an account may ask in a second, in lookups of one file: a search or an announcement weighs 100, a batch by its
+    /// size; 0 = no limit.
+    #[arg(long, env = "DIRECTORY_RATE_LIMIT", value_name = "DIRECTORY_RATE_LIMIT", default_value = "100000", value_parser = rate())]
+    pub rate_limit: u32,
+    /// The same for an address, whoever asks from there; 0 = no limit.
+    #[arg(long, env = "DIRECTORY_ADDRESS_RATE_LIMIT", value_name = "DIRECTORY_ADDRESS_RATE_LIMIT", default_value = "200000", value_parser = rate())]
+    pub address_rate_limit: u32,
+    /// Proxies in front of the directory, as addresses or networks, comma separated: they say in `X-Forwarded-For` who
+    /// asks.
+    #[arg(
+        long,
+        env = "DIRECTORY_TRUSTED_PROXIES",
+        value_name = "DIRECTORY_TRUSTED_PROXIES",
+        default_value = ""
+    )]
+    pub trusted_proxies: Proxies,
+    /// Connections at the same time; more are closed as they come.
+    #[arg(long, env = "DIRECTORY_MAX_CONNECTIONS", value_name = "DIRECTORY_MAX_CONNECTIONS", default_value = "20000", value_parser = count())]
+    pub max_connections: usize,
+    /// Connections from one address, where it is no trusted proxy.
+    #[arg(long, env = "DIRECTORY_MAX_CONNECTIONS_PER_ADDRESS", value_name = "DIRECTORY_MAX_CONNECTIONS_PER_ADDRESS", default_value = "1000", value_parser = count())]
+    pub max_connections_per_address: usize,
+    /// Files that a peer may announce.
+    #[arg(
+        long,
+        env = "DIRECTORY_MAX_FILES_PER_PEER",
+        value_name = "DIRECTORY_MAX_FILES_PER_PEER",
+        default_value = "5000000"
+    )]
+    pub max_files_per_peer: u64,
+    /// Files that all peers of an account may announce together.
+    #[arg(
+        long,
+        env = "DIRECTORY_MAX_FILES_PER_ACCOUNT",
+        value_name = "DIRECTORY_MAX_FILES_PER_ACCOUNT",
+        default_value = "10000000"
+    )]
+    pub max_files_per_account: u64,
+    /// Peers that an account may have.
+    #[arg(
+        long,
+        env = "DIRECTORY_MAX_PEERS_PER_ACCOUNT",
+        value_name = "DIRECTORY_MAX_PEERS_PER_ACCOUNT",
+        default_value = "1000"
+    )]
+    pub max_peers_per_account: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let catalog::Bounds { files_per_peer, files_per_account, peers_per_account } =
+            catalog::Bounds::default();
+        Self {
+            rate_limit: 100_000,
+            address_rate_limit: 200_000,
+            trusted_proxies: Proxies::default(),
+            max_connections: 20_000,
+            max_connections_per_address: 1_000,
+            max_files_per_peer: files_per_peer,
+            max_files_per_account: files_per_account,
+            max_peers_per_account: peers_per_account,
+        }
+    }
+}
+
+impl Bounds {
+    /// What the catalog keeps to.
+    pub(crate) fn catalog(&self) -> catalog::Bounds {
+        catalog::Bounds {
+            files_per_peer: self.max_files_per_peer,
+            files_per_account: self.max_files_per_account,
+            peers_per_account: self.max_peers_per_account,
+        }
+    }
+}
+
+/// A lookup a nanosecond is as good as no limit.
+fn rate() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(..=1_000_000_000)
+}
+
+/// At least one.
+fn count() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u32).range(1..).map(|count| count as usize)
 }
 
 impl Config {
@@ -113,6 +205,7 @@ impl Config {
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
             otlp_endpoint: None,
+            bounds: Bounds::default(),
             amqp_url: None,
             admin_token: None,
         }
@@ -239,10 +332,20 @@ mod tests {
             (&["--data-dir", ""], "DIRECTORY_DATA_DIR"),
             (&["--admin-token", "x"], "--admin-token"),
             (&["stray"], "stray"),
+            (&["--rate-limit", "many"], "DIRECTORY_RATE_LIMIT"),
+            (&["--address-rate-limit", "4000000000"], "DIRECTORY_ADDRESS_RATE_LIMIT"),
+            (&["--trusted-proxies", "proxy.example"], "DIRECTORY_TRUSTED_PROXIES"),
+            (&["--max-connections", "0"], "DIRECTORY_MAX_CONNECTIONS"),
+            (&["--max-files-per-peer", "x"], "DIRECTORY_MAX_FILES_PER_PEER"),
         ] {
             let error = parse(args).unwrap_err();
             assert!(error.contains(named), "{args:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_test_has_the_bounds_that_are_usual() {
+        assert_eq!(parse(&[]).unwrap().bounds, Bounds::default());
     }
 
     #[test]

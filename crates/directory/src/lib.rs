@@ -20,12 +20,15 @@ pub mod passwords;
 pub mod secrets;
 pub mod words;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use daemon::Lifecycle;
+use daemon::{Lifecycle, serve::Limits};
 use tokio::net::TcpListener;
 
 pub use app::App;
+
+/// From the end of a request's head to the end of its answer. A peer gives up after half of it.
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// Serves on a listener that the caller brings, until the soft stop; HTTPS where the settings have a certificate.
 ///
@@ -37,6 +40,13 @@ pub async fn serve(
     app: Arc<App>,
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<()> {
-    daemon::serve::serve(listener, http::router(app), config.tls()?, lifecycle).await?;
+    let limits = Limits {
+        answer: Some(ANSWER),
+        connections: config.bounds.max_connections,
+        per_address: config.bounds.max_connections_per_address,
+        proxies: config.bounds.trusted_proxies.clone(),
+        ..Limits::default()
+    };
+    daemon::serve::serve_within(listener, http::router(app), config.tls()?, limits, lifecycle).await?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Passwords, kept as Argon2id.
 //!
-//! Hashing is slow and large on purpose, so it runs on blocking threads, few at a time; when too many wait, the caller
-//! is told to come back. A login under a name that does not exist is verified too, against a hash that no password
+//! Hashing is slow and large on purpose, so it runs on blocking threads, on half of the cores at most: whoever guesses
+//! passwords leaves the others to everybody else. When too many wait, the caller is told to come back. A login under a name that does not exist is verified too, against a hash that no password
 //! fits, so that the time of the answer does not tell which names exist.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
@@ -17,7 +17,10 @@ pub const SHORTEST: usize = 8;
 /// The longest, in bytes: it is hashed, so a longer one adds nothing but work.
 pub const LONGEST: usize = 1024;
 
-const WAITING: usize = 256;
+/// What may wait for one core; at some 30 ms each, the last one waits for [`LONGEST_WAIT`].
+const WAITING_PER_CORE: usize = 64;
+/// About as long as the last in the queue waits.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Hashes and verifies. Clones share the limit.
 #[derive(Clone)]
@@ -25,7 +28,7 @@ pub struct Passwords {
     argon: Argon2<'static>,
     /// A hash of a password that nobody knows.
     decoy: Arc<str>,
-    /// At the same time: each takes 19 MiB and a core.
+    /// At the same time: each takes 19 MiB, and a core for itself.
     running: Arc<Semaphore>,
     /// Running or waiting.
     places: Arc<Semaphore>,
@@ -61,12 +64,12 @@ impl Passwords {
         let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let unknown: [u8; 32] = rand::random();
         let decoy = argon.hash_password(&unknown).map_err(broken)?.to_string();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1);
         Ok(Self {
             argon,
             decoy: decoy.into(),
             running: Arc::new(Semaphore::new(cores)),
-            places: Arc::new(Semaphore::new(WAITING)),
+            places: Arc::new(Semaphore::new(cores * WAITING_PER_CORE)),
         })
     }
 
@@ -134,6 +137,29 @@ mod tests {
         assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
         assert!(!passwords.verify("correct horse".to_owned(), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn when_too_many_wait_the_next_is_told_to_come_back() {
+        let passwords = Passwords::cheap_for_tests().unwrap();
+        let cores = u32::try_from(passwords.running.available_permits()).unwrap();
+        assert!(cores as usize <= (std::thread::available_parallelism().unwrap().get() / 2).max(1));
+        // Nobody is done.
+        let busy = passwords.running.clone().acquire_many_owned(cores).await.unwrap();
+        let places = passwords.places.available_permits();
+        let verify = || passwords.verify("a guess".to_owned(), None);
+        let mut waiting = Vec::new();
+        for _ in 0..places {
+            let mut wait = Box::pin(verify());
+            assert!(futures::poll!(&mut wait).is_pending());
+            waiting.push(wait);
+        }
+        assert_eq!(verify().await, Err(PasswordError::Busy));
+        drop(busy);
+        for wait in waiting {
+            assert!(!wait.await.unwrap());
+        }
+        assert!(!verify().await.unwrap());
     }
 
     #[test]

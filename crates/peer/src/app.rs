@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use daemon::{Clock, Lifecycle};
+use daemon::{Clock, Lifecycle, serve::serve_within};
 use tokio::net::TcpListener;
 use url::Url;
 use wire::{ErrorCode, rest::pclient::Event};
@@ -260,7 +260,8 @@ impl App {
         let router = rest::router(core.clone(), guard);
         let serving = lifecycle.clone();
         lifecycle.spawn_vital("pclient", async move {
-            logged(async { Ok(daemon::serve::serve(doors.pclient, router, None, &serving).await?) }).await;
+            logged(async { Ok(serve_within(doors.pclient, router, None, rest::limits(), &serving).await?) })
+                .await;
         });
         Ok(Self { pserver_listen, pclient_listen, core })
     }

@@ -8,6 +8,7 @@
 //! - [`Rabbit`]: a real RabbitMQ, which can be stopped, killed, frozen and short of memory.
 //! - [`Member`]: somebody with a valid certificate of the network; [`Liar`]: one who serves what is not so;
 //!   [`RawCaller`]: one who asks as no library would.
+//! - [`Flood`]: a crowd that wants a directory to serve nobody else, and [`Honest`], who asks it meanwhile.
 //!
 //! Waiting is always for a condition, never for a time; [`until`] panics when a condition does not come.
 #![expect(missing_debug_implementations, reason = "nobody prints the tools of a test")]
@@ -16,6 +17,7 @@
 mod api;
 mod bytes;
 mod directory;
+mod flood;
 mod liar;
 mod member;
 mod network;
@@ -30,6 +32,7 @@ mod wait;
 pub use api::{Api, Reply};
 pub use bytes::{read, sample};
 pub use directory::Directory;
+pub use flood::{Crowd, Flood, Honest, Times};
 pub use liar::{Liar, Lie};
 pub use member::{Member, grpc_channel};
 pub use network::Network;

@@ -63,7 +63,14 @@ impl Network {
 
     /// A peer that is not waited for until it is logged in.
     pub async fn peer_unconnected(&self, name: &str) -> Peer {
-        Peer::begin(self.settings(name)).await
+        self.peer_unconnected_with(name, |_| {}).await
+    }
+
+    /// The same, with other settings: one that wants a token cannot be asked whether it is logged in.
+    pub async fn peer_unconnected_with(&self, name: &str, change: impl FnOnce(&mut Settings)) -> Peer {
+        let mut settings = self.settings(name);
+        change(&mut settings);
+        Peer::begin(settings).await
     }
 
     fn settings(&self, name: &str) -> Settings {

@@ -67,6 +67,8 @@ error_codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Unimplemented, No, "This cannot be done to it";
     Conflict = "conflict", CONFLICT, Aborted, AfterReading, "The state has moved on";
     AlreadyExists = "already_exists", CONFLICT, AlreadyExists, No, "It is there already";
+    /// The body is packed, or says that it is.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, InvalidArgument, No, "A body of this kind is not taken";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, OutOfRange, No, "It is too large";
     RangeNotSatisfiable = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, OutOfRange, No, "The range lies outside the file";
     /// The request reached a `Host` that this server does not answer for.

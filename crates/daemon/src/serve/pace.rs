@@ -2,6 +2,7 @@
 //! HTTP/2 each know only a part of it, and the time before the first byte belongs to neither.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,13 +24,20 @@ use super::Limits;
 pub(super) struct Pace {
     headers: Duration,
     idle: Duration,
+    stalled: Duration,
+    answer: Option<Duration>,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests that are being answered.
-    open: usize,
+    /// When each of the requests was read that are being answered, by its number, the oldest first. There are as many
+    /// at most as the protocol lets a client have at once.
+    open: VecDeque<(u64, Instant)>,
+    /// The number of the next one.
+    next: u64,
+    /// Since when the client takes nothing of what there is for it.
+    blocked: Option<Instant>,
     /// The last answer's end.
     since: Instant,
     /// When the head of the next request began to come; for the first one, when the connection was made.
@@ -43,30 +51,48 @@ struct State {
 pub(super) enum Late {
     Headers,
     Idle,
+    Stalled,
+    Answer,
 }
 
 impl Pace {
     pub(super) fn new(limits: &Limits) -> Self {
         let now = Instant::now();
-        let state = State { open: 0, since: now, head: Some(now), multiplexed: false };
-        Self { headers: limits.headers, idle: limits.idle, state: Arc::new(Mutex::new(state)) }
+        let state = State {
+            open: VecDeque::new(),
+            next: 0,
+            blocked: None,
+            since: now,
+            head: Some(now),
+            multiplexed: false,
+        };
+        let Limits { headers, idle, stalled, answer, .. } = *limits;
+        Self { headers, idle, stalled, answer, state: Arc::new(Mutex::new(state)) }
     }
 
     /// A request was read. It lasts for as long as what is answered lives.
     pub(super) fn begin(&self, multiplexed: bool) -> Open {
         let mut state = self.state.lock();
-        state.open += 1;
+        let number = state.next;
+        state.next += 1;
+        state.open.push_back((number, Instant::now()));
         state.head = None;
         state.multiplexed = multiplexed;
         drop(state);
-        Open(self.clone())
+        Open { pace: self.clone(), number }
     }
 
     fn heard(&self) {
         let mut state = self.state.lock();
-        if state.open == 0 && state.head.is_none() && !state.multiplexed {
+        if state.open.is_empty() && state.head.is_none() && !state.multiplexed {
             state.head = Some(Instant::now());
         }
+    }
+
+    /// Whether there are bytes for the client that it does not take.
+    fn blocked(&self, is_so: bool) {
+        let mut state = self.state.lock();
+        state.blocked = is_so.then(|| state.blocked.unwrap_or_else(Instant::now));
     }
 
     /// Ends when the connection has taken too long.
@@ -75,11 +101,14 @@ impl Pace {
             let now = Instant::now();
             let (until, why) = {
                 let state = self.state.lock();
-                match state.head {
-                    _ if state.open > 0 => (now + self.headers, Late::Idle),
-                    Some(began) => (began + self.headers, Late::Headers),
-                    None => (state.since + self.idle, Late::Idle),
-                }
+                let stalled = state.blocked.map(|since| (since + self.stalled, Late::Stalled));
+                let asked = match (state.open.front(), state.head) {
+                    (Some((_, began)), _) => self.answer.map(|limit| (*began + limit, Late::Answer)),
+                    (None, Some(began)) => Some((began + self.headers, Late::Headers)),
+                    (None, None) => Some((state.since + self.idle, Late::Idle)),
+                };
+                let first = stalled.into_iter().chain(asked).min_by_key(|(until, _)| *until);
+                first.unwrap_or((now + self.headers, Late::Idle))
             };
             if until <= now {
                 return why;
@@ -92,12 +121,15 @@ impl Pace {
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(super) struct Open(Pace);
+pub(super) struct Open {
+    pace: Pace,
+    number: u64,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
-        state.open -= 1;
+        let mut state = self.pace.state.lock();
+        state.open.retain(|(number, _)| *number != self.number);
         state.since = Instant::now();
     }
 }
@@ -129,11 +161,27 @@ impl HttpBody for Answer {
     }
 }
 
-/// A stream that tells when something came.
+/// A stream that tells when something came, and when nothing more can be sent.
 #[derive(Debug)]
 pub(super) struct Heard<S> {
-    pub(super) stream: S,
-    pub(super) pace: Pace,
+    stream: S,
+    pace: Pace,
+    /// What was told last.
+    blocked: bool,
+}
+
+impl<S> Heard<S> {
+    pub(super) fn new(stream: S, pace: Pace) -> Self {
+        Self { stream, pace, blocked: false }
+    }
+
+    fn told<T>(&mut self, sent: Poll<T>) -> Poll<T> {
+        if sent.is_pending() != self.blocked {
+            self.blocked = sent.is_pending();
+            self.pace.blocked(self.blocked);
+        }
+        sent
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
@@ -157,11 +205,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.told(sent)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let sent = Pin::new(&mut self.stream).poll_flush(cx);
+        self.told(sent)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -173,7 +223,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
         cx: &mut Context<'_>,
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.told(sent)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -232,6 +283,32 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(50)).await;
         again.heard();
         assert_eq!(ends(&again).await, (10, Late::Headers));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_is_given_up() {
+        let pace = pace();
+        let _open = pace.begin(false);
+        pace.blocked(true);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        pace.blocked(true);
+        assert_eq!(ends(&pace).await, (10, Late::Stalled), "of a minute");
+        pace.blocked(false);
+        assert!(tokio::time::timeout(Duration::from_secs(3_600), pace.ended()).await.is_err(), "it goes on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_have_a_limit_for_each_request() {
+        let pace = Pace::new(&Limits { answer: Some(Duration::from_secs(30)), ..Limits::default() });
+        let quick = pace.begin(true);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let slow = pace.begin(true);
+        drop(quick);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        drop(pace.begin(true));
+        assert_eq!(ends(&pace).await, (10, Late::Answer));
+        drop(slow);
+        assert_eq!(ends(&pace).await, (75, Late::Idle));
     }
 
     #[tokio::test(start_paused = true)]

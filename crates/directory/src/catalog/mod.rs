@@ -23,10 +23,6 @@ use crate::{secrets::Digest256, words};
 mod conformance;
 pub mod sqlite;
 
-/// The most entries in one peer's catalog.
-pub const MAX_FILES_PER_PEER: u64 = 2_000_000;
-/// The most peers of one account.
-pub const MAX_PEERS_PER_ACCOUNT: u64 = 1_000;
 /// The most holders that one content is answered with, the online and whole ones first.
 pub const MAX_HOLDERS: usize = 1_000;
 /// The most names that one content is answered with.
@@ -34,6 +30,17 @@ pub const MAX_NAMES: usize = 100;
 /// The most names (with their media types and sizes) that one content may have. A peer that brings one more is
 /// refused.
 pub const MAX_VARIANTS: usize = 1_000;
+
+/// What one account may take of a catalog. Its operator sets it, so it is no part of what [`conformance`] compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Entries of one peer. More are refused with [`CatalogError::Full`].
+    pub files_per_peer: u64,
+    /// Entries of all peers of one account together, as above.
+    pub files_per_account: u64,
+    /// More are refused with [`CatalogError::Limit`].
+    pub peers_per_account: u64,
+}
 
 /// A future of a catalog's answer. SQLite's is ready at once for everything that only reads.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CatalogError>> + Send + 'a>>;
@@ -53,12 +60,21 @@ pub enum CatalogError {
     /// A limit of this catalog, in words for the caller.
     #[error("{0}")]
     Limit(String),
+    /// A peer or an account has as many entries as it may, in words for the caller.
+    #[error("{0}")]
+    Full(String),
     #[error("too much waits to be written")]
     Busy,
     #[error("the disk is full")]
     StorageFull,
     #[error("the catalog is broken: {0}")]
     Broken(String),
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { files_per_peer: 5_000_000, files_per_account: 10_000_000, peers_per_account: 1_000 }
+    }
 }
 
 /// An account, as a login needs it.

@@ -1,15 +1,14 @@
-//! Who calls: a session's token, or the admin's.
+//! Who calls: a session's token, or the admin's; and from where.
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::extract::FromRequestParts;
-use daemon::serve::RemoteAddr;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::{header, request::Parts};
 use secrecy::ExposeSecret;
 use wire::{ErrorCode, http::Problem};
 
 use super::problems;
-use crate::{App, catalog::Session, secrets};
+use crate::{App, catalog::Session, limits, secrets};
 
 /// The session whose token the request carries.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub(super) struct Caller(pub(super) Session);
 #[derive(Debug)]
 pub(super) struct Admin;
 
-/// The far end of the connection, where there is one.
+/// Who asks, as [`super::gate`] found it; None where the request did not come over a socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address(pub(super) Option<IpAddr>);
 
@@ -32,7 +31,10 @@ impl FromRequestParts<Arc<App>> for Caller {
         let unknown = || unauthenticated("the session has ended, or never was; log in again");
         let digest = secrets::digest(token).ok_or_else(unknown)?;
         let session = app.catalog.session(&digest, app.clock.millis()).await.map_err(problems::of_catalog)?;
-        session.map(Self).ok_or_else(unknown)
+        let session = session.ok_or_else(unknown)?;
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        app.rates.charge(&session.username, limits::weight(parts.method.as_str(), route))?;
+        Ok(Self(session))
     }
 }
 
@@ -57,7 +59,7 @@ impl<S: Sync> FromRequestParts<S> for Address {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get::<RemoteAddr>().map(|remote| remote.0.ip())))
+        Ok(parts.extensions.get().copied().unwrap_or(Self(None)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
+    body::HttpBody,
     extract::{FromRequest, Request, State},
 };
 use content::{Layout, SafeName};
@@ -13,24 +14,31 @@ use wire::{
     rest::directory::{CatalogDelta, CatalogPut, CatalogReply, MAX_DELTA_ENTRIES},
 };
 
-use super::{auth::Caller, problems};
+use super::{DELTA_LIMIT, auth::Caller, problems};
 use crate::App;
 
 const MAX_MEDIA_TYPE: usize = 127;
 
-/// The body is read only once there is room for it in memory.
+/// Entries of a delta that cost as much as one lookup.
+const ENTRIES_PER_LOOKUP: usize = 4;
+
+/// The body is read only once there is room for it in memory. One that does not say how large it is may be of any size.
 pub(super) async fn apply(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
     _: NoQuery,
     request: Request,
 ) -> Result<Json<CatalogReply>, Problem> {
-    let Ok(_room) = app.deltas.try_acquire() else {
+    let bytes = request.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = bytes.unwrap_or(DELTA_LIMIT).min(DELTA_LIMIT);
+    let Ok(_room) = app.deltas.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX)) else {
         metrics::counter!("directory_refusals_total", "reason" => "deltas_busy").increment(1);
         return Err(Problem::new(ErrorCode::Unavailable, "too many catalogs change at once"));
     };
     let JsonBody(mut delta) = JsonBody::<CatalogDelta>::from_request(request, &app).await?;
     check(&mut delta)?;
+    let entries = (delta.put.len() + delta.remove.len()) / ENTRIES_PER_LOOKUP;
+    app.rates.charge(&session.username, u32::try_from(entries).unwrap_or(u32::MAX))?;
     let revision = app.catalog.apply(session.peer_id, delta).await.map_err(problems::of_catalog)?;
     Ok(Json(CatalogReply { revision }))
 }

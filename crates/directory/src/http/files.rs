@@ -44,6 +44,7 @@ pub(super) async fn locate_many(
     if content_ids.is_empty() {
         return Err(Problem::invalid("`content_ids` is empty"));
     }
+    app.rates.charge(&session.username, u32::try_from(content_ids.len()).unwrap_or(u32::MAX))?;
     let now = app.clock.millis();
     let mut reply =
         app.catalog.locate_many(&content_ids, &session.username, now).await.map_err(problems::of_catalog)?;

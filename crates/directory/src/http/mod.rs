@@ -7,6 +7,7 @@ mod auth;
 mod broker;
 mod catalog;
 mod files;
+mod gate;
 pub mod openapi;
 mod peers;
 mod problems;
@@ -20,6 +21,7 @@ use ::http::{HeaderValue, header};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -63,6 +65,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/broker/key.pem", get(broker::key_pem))
         .route("/v1/broker/jwks.json", get(broker::jwks))
         .merge(of_the_broker())
+        .layer(middleware::from_fn_with_state(app.clone(), gate::admit))
         .with_state(app);
     layers::wrap(routes)
 }

@@ -33,7 +33,8 @@ use super::broker::{ResourceQuestion, TopicQuestion, UserQuestion, VhostQuestion
 const ABOUT: &str = "Who takes part in a network of Trueque, and who holds what. Peers use it; people use their peer's \
      own API.\n\nSizes are in bytes, durations in seconds, times in RFC 3339 UTC. Parameters and fields that a call does \
      not take are refused, and so is an integer with a fraction, even `1.0`. `HEAD` is answered wherever `GET` is. A path that is not here gets `not_found` (404), a \
-     method that a path does not take `method_not_allowed` (405).";
+     method that a path does not take `method_not_allowed` (405), a body with a `Content-Encoding` \
+     `unsupported_media_type` (415).";
 
 /// The document, as it is served.
 static DOCUMENT: LazyLock<Result<String, serde_json::Error>> = LazyLock::new(|| document().to_json());
@@ -50,6 +51,9 @@ pub fn document() -> OpenApi {
         .security("session", bearer("The `token` of a session."))
         .security("admin", bearer("What `DIRECTORY_ADMIN_TOKEN` is set to."))
         .security("broker", of_the_broker())
+        .refuses(PermissionDenied, "A page of another site sent it.")
+        .refuses(RateLimited, "Too much is asked from this address, or for this account.")
+        .refuses(Unavailable, "Too many requests are open.")
         .tag("service", "What anybody may ask: does it work, and whom does it trust.")
         .tag("accounts", "Who may take part.")
         .tag("sessions", "A peer logs in, is heard of, and leaves.")
@@ -128,7 +132,8 @@ fn catalog() -> [Call; 1] {
         .answers::<CatalogReply>(StatusCode::OK, "It is taken.")
         .refuses(Conflict, "The catalog is at another revision, the `revision` of this document.")
         .refuses(TooLarge, "It has too many entries.")
-        .refuses(Unprocessable, "The peer has as many files as it may, or a content as many names.")]
+        .refuses(StorageFull, "The peer, or its account, has as many files as it may.")
+        .refuses(Unprocessable, "A content has as many names as it may.")]
 }
 
 fn finding() -> [Call; 4] {

@@ -2,7 +2,11 @@
 
 use wire::{ErrorCode, http::Problem};
 
-use crate::{authority::RequestError, catalog::CatalogError, passwords::PasswordError};
+use crate::{
+    authority::RequestError,
+    catalog::CatalogError,
+    passwords::{self, PasswordError},
+};
 
 pub(super) fn of_catalog(error: CatalogError) -> Problem {
     let detail = error.to_string();
@@ -14,6 +18,7 @@ pub(super) fn of_catalog(error: CatalogError) -> Problem {
             Problem::new(ErrorCode::Conflict, detail).with("revision", revision)
         }
         CatalogError::Limit(_) => Problem::new(ErrorCode::Unprocessable, detail),
+        CatalogError::Full(_) => Problem::new(ErrorCode::StorageFull, detail),
         CatalogError::Busy => Problem::new(ErrorCode::Unavailable, detail),
         CatalogError::StorageFull => Problem::new(ErrorCode::StorageFull, detail),
         CatalogError::Broken(cause) => Problem::internal(cause),
@@ -22,11 +27,32 @@ pub(super) fn of_catalog(error: CatalogError) -> Problem {
 
 pub(super) fn of_password(error: PasswordError) -> Problem {
     match error {
-        PasswordError::Busy => Problem::new(ErrorCode::Unavailable, error.to_string()),
+        PasswordError::Busy => Problem::new(ErrorCode::Unavailable, error.to_string())
+            .retry_after(passwords::LONGEST_WAIT.as_secs()),
         PasswordError::Broken(cause) => Problem::internal(cause),
     }
 }
 
 pub(super) fn of_request(error: RequestError) -> Problem {
     Problem::invalid(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_broke_inside_is_not_told() {
+        let cause = "near SELECT: no such table accounts in /var/lib/trueque/catalog.sqlite";
+        for problem in [
+            of_catalog(CatalogError::Broken(cause.to_owned())),
+            of_password(PasswordError::Broken(cause.to_owned())),
+        ] {
+            assert_eq!(problem.code, ErrorCode::Internal);
+            let said = serde_json::to_string(&problem.document("id")).unwrap();
+            for secret in ["SELECT", "accounts", "/var/lib", "sqlite"] {
+                assert!(!said.contains(secret), "{said}");
+            }
+        }
+    }
 }

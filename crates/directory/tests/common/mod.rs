@@ -81,11 +81,15 @@ impl TestApp {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        if !parts.status.is_success() {
+            // Whatever went wrong, it is not told where and how things are kept.
+            let folder = self.folder.path().display().to_string();
+            for inner in [folder.as_str(), "sqlite", "SELECT ", "INSERT ", "panicked", ".rs:"] {
+                assert!(!text.contains(inner), "{inner}: {text}");
+            }
         }
+        Answer { status: parts.status, headers: parts.headers, text }
     }
 
     pub async fn call(&self, method: &str, path: &str, token: &str, body: Option<Value>) -> Answer {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its tables")]
 
 mod files;
+mod flood;
 mod others;
 mod program;
 mod relay;
@@ -71,6 +72,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wants("directory") {
         run(Command::new(bench.programs.join("examples/bench_directory")))?;
+    }
+    if wants("flood") {
+        bench.flood()?;
     }
     fs::remove_dir_all(&bench.root)?;
     Ok(())

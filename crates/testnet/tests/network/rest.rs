@@ -167,6 +167,20 @@ async fn pages_of_other_sites_and_raw_nonsense_get_nothing() {
         let reply = Api::reply(ana.request(Method::GET, "/v1/status").header(name, value)).await;
         assert_eq!(reply.status.as_u16(), expected, "{name}: {value}");
     }
+    for encoding in ["gzip", "zstd", "br", "deflate"] {
+        for (path, kind) in
+            [("/v1/files", "multipart/form-data; boundary=x"), ("/v1/login", "application/json")]
+        {
+            let request = ana.request(Method::POST, path).header("content-type", kind);
+            let reply =
+                Api::reply(request.header("content-encoding", encoding).body(form(&[("file", "a")]))).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.code().as_str()),
+                (415, "unsupported_media_type"),
+                "{path}"
+            );
+        }
+    }
     for raw in [
         "\r\n\r\n\r\n",
         "GET\r\n\r\n",

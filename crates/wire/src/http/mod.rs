@@ -1,8 +1,8 @@
 //! The manners of both REST APIs: how a request is read, and how a refusal is worded.
 //!
 //! [`Problem`] is the one error document (RFC 9457); [`JsonBody`], [`Query`] and [`Path`] read requests strictly and
-//! answer with it; [`page`] cuts lists into pages; [`layers`] is the stack of middleware that both routers wear; [`openapi`] puts
-//! their documents together.
+//! answer with it; [`page`] cuts lists into pages; [`layers`] is the stack of middleware that both routers wear; [`site`]
+//! tells what a stranger's page sent; [`openapi`] puts their documents together.
 
 mod extract;
 pub mod layers;
@@ -10,6 +10,7 @@ pub mod openapi;
 mod pace;
 pub mod page;
 mod problem;
+pub mod site;
 
 pub use extract::{JsonBody, NoQuery, Nothing, Path, Query, read_body};
 pub use problem::{Problem, ProblemDocument};

@@ -346,6 +346,7 @@ impl Call {
         if self.body.is_some() {
             refusals.push((ErrorCode::TooLarge, "The body is larger than this call takes."));
             refusals.push((ErrorCode::Timeout, "The body came too slowly."));
+            refusals.push((ErrorCode::UnsupportedMediaType, "The body has a `Content-Encoding`."));
         }
         refusals.extend(of_all);
         refusals.extend(self.refusals);

@@ -9,7 +9,7 @@ use super::{
     writer::{JobError, Tx},
 };
 use crate::{
-    catalog::{CatalogError, Login, MAX_PEERS_PER_ACCOUNT, Renewal},
+    catalog::{CatalogError, Login, Renewal},
     secrets::Digest256,
 };
 
@@ -74,7 +74,8 @@ pub(super) fn disable_account(tx: &mut Tx<'_>, username: &Username, now: i64) ->
     rows.into_iter().try_for_each(|row| logout(tx, row, now))
 }
 
-pub(super) fn login(tx: &mut Tx<'_>, login: &Login) -> Result<u64, JobError> {
+/// `most` is how many peers an account may have.
+pub(super) fn login(tx: &mut Tx<'_>, login: &Login, most: u64) -> Result<u64, JobError> {
     let mut open = tx.conn.prepare_cached("SELECT 1 FROM accounts WHERE username = ?1 AND disabled = 0")?;
     if !open.exists([login.username.as_str()])? {
         // Disabled between the check of the password and here.
@@ -91,9 +92,10 @@ pub(super) fn login(tx: &mut Tx<'_>, login: &Login) -> Result<u64, JobError> {
             .conn
             .prepare_cached("SELECT count(*) FROM peers WHERE username = ?1")?
             .query_row([login.username.as_str()], |row| row.get(0))?;
-        if peers >= MAX_PEERS_PER_ACCOUNT {
+        if peers >= most {
+            metrics::counter!("directory_refusals_total", "reason" => "peers").increment(1);
             return Err(JobError::Refused(CatalogError::Limit(format!(
-                "an account has at most {MAX_PEERS_PER_ACCOUNT} peers"
+                "an account has at most {most} peers here (DIRECTORY_MAX_PEERS_PER_ACCOUNT)"
             ))));
         }
     }

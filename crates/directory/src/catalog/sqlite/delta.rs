@@ -15,13 +15,20 @@ use super::{
     roster::Effect,
     writer::{JobError, Tx},
 };
-use crate::catalog::{CatalogError, MAX_FILES_PER_PEER, MAX_VARIANTS, class};
+use crate::catalog::{Bounds, CatalogError, MAX_VARIANTS, class};
 
-/// Applies `delta` to the catalog of the peer in `row`. The revision that is then held.
-pub(super) fn apply(tx: &mut Tx<'_>, row: i64, delta: CatalogDelta) -> Result<u64, JobError> {
+/// Applies `delta` to the catalog of the peer in `row`, whose account has as many files as `elsewhere` besides. The
+/// revision that is then held.
+pub(super) fn apply(
+    tx: &mut Tx<'_>,
+    row: i64,
+    delta: CatalogDelta,
+    bounds: Bounds,
+    elsewhere: u64,
+) -> Result<u64, JobError> {
     let first_new = *tx.next_content;
     tx.conn.prepare_cached("SAVEPOINT delta")?.execute([])?;
-    match apply_inside(tx, row, delta) {
+    match apply_inside(tx, row, delta, bounds, elsewhere) {
         Err(JobError::Refused(error)) => {
             tx.conn.execute_batch("ROLLBACK TO delta; RELEASE delta")?;
             tx.dirty.forget_from(first_new);
@@ -69,6 +76,8 @@ fn apply_inside(
     tx: &mut Tx<'_>,
     row: i64,
     mut delta: CatalogDelta,
+    bounds: Bounds,
+    elsewhere: u64,
 ) -> Result<(u64, Option<Effect>), JobError> {
     let (revision, mut files, mut restricted): (u64, i64, i64) = tx
         .conn
@@ -94,10 +103,9 @@ fn apply_inside(
     }
     files += counts.files;
     restricted += counts.restricted;
-    if u64::try_from(files).unwrap_or(0) > MAX_FILES_PER_PEER {
-        return Err(JobError::Refused(CatalogError::Limit(format!(
-            "a peer announces at most {MAX_FILES_PER_PEER} files"
-        ))));
+    // What makes a catalog smaller is always taken.
+    if counts.files > 0 || delta.reset {
+        check(u64::try_from(files).unwrap_or(0), elsewhere, bounds).map_err(JobError::Refused)?;
     }
     tx.conn
         .prepare_cached("UPDATE peers SET revision = ?2, files = ?3, restricted = ?4 WHERE id = ?1")?
@@ -109,6 +117,18 @@ fn apply_inside(
         restricted: u64::try_from(restricted).unwrap_or(0),
     };
     Ok((delta.revision, Some(effect)))
+}
+
+fn check(files: u64, elsewhere: u64, bounds: Bounds) -> Result<(), CatalogError> {
+    let (setting, most, what) = if files > bounds.files_per_peer {
+        ("DIRECTORY_MAX_FILES_PER_PEER", bounds.files_per_peer, "a peer announces")
+    } else if files.saturating_add(elsewhere) > bounds.files_per_account {
+        ("DIRECTORY_MAX_FILES_PER_ACCOUNT", bounds.files_per_account, "the peers of an account announce")
+    } else {
+        return Ok(());
+    };
+    metrics::counter!("directory_refusals_total", "reason" => "files").increment(1);
+    Err(CatalogError::Full(format!("{what} at most {most} files here ({setting})")))
 }
 
 /// A row of `holdings`, and how many holders its content had before.

@@ -34,7 +34,8 @@ use self::{
     writer::{Shared, Writer},
 };
 use super::{
-    Account, Answer, Catalog, CatalogError, FilesCursor, Items, Login, Renewal, Search, SearchCursor, Session,
+    Account, Answer, Bounds, Catalog, CatalogError, FilesCursor, Items, Login, Renewal, Search, SearchCursor,
+    Session,
 };
 use crate::{leases, secrets::Digest256};
 
@@ -44,9 +45,16 @@ pub struct SqliteCatalog {
     reader: Reader,
     shared: Arc<Shared>,
     writer: Writer,
+    bounds: Bounds,
 }
 
 impl SqliteCatalog {
+    /// With other bounds than the usual ones.
+    #[must_use]
+    pub fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
     /// Opens the catalog in this folder, or makes it.
     ///
     /// # Errors
@@ -58,7 +66,7 @@ impl SqliteCatalog {
             let shared =
                 Arc::new(Shared { roster: Roster::load(&conn)?, frequencies: Frequencies::sample(&conn)? });
             let writer = Writer::start(conn, shared.clone())?;
-            Ok(Self { reader: Reader::new(path.clone()), shared, writer })
+            Ok(Self { reader: Reader::new(path.clone()), shared, writer, bounds: Bounds::default() })
         };
         opened().with_context(|| format!("the catalog {} cannot be opened", path.display()))
     }
@@ -119,7 +127,8 @@ impl Catalog for SqliteCatalog {
     }
 
     fn login(&self, login: Login) -> Answer<'_, u64> {
-        Box::pin(self.writer.run(0, move |tx| accounts::login(tx, &login)))
+        let most = self.bounds.peers_per_account;
+        Box::pin(self.writer.run(0, move |tx| accounts::login(tx, &login, most)))
     }
 
     fn session<'a>(&'a self, token: &'a Digest256, now: i64) -> Answer<'a, Option<Session>> {
@@ -160,9 +169,14 @@ impl Catalog for SqliteCatalog {
 
     fn apply(&self, peer: PeerId, delta: CatalogDelta) -> Answer<'_, u64> {
         Box::pin(async move {
-            let row = self.row(peer)?;
+            let entry = self.shared.roster.peer(peer).ok_or(CatalogError::NotFound("the peer"))?;
+            let (row, bounds) = (entry.row, self.bounds);
+            let files = |entry: Arc<roster::Entry>| entry.files.load(Relaxed);
+            let all: u64 = self.shared.roster.of_account(&entry.username).into_iter().map(files).sum();
+            // As committed: deltas that go on at the same time may pass the account's bound by what they bring.
+            let elsewhere = all.saturating_sub(files(entry));
             let weight = u32::try_from(delta.put.len() + delta.remove.len()).unwrap_or(u32::MAX);
-            self.writer.run(weight, move |tx| delta::apply(tx, row, delta)).await
+            self.writer.run(weight, move |tx| delta::apply(tx, row, delta, bounds, elsewhere)).await
         })
     }
 

@@ -1,6 +1,7 @@
 //! [`Screen`]: what the user sees. Answers go to standard output, all else to standard error.
 //!
-//! Names come from other people: their control characters are escaped, so that none speaks to the terminal.
+//! Names come from other people, and so do words of errors: control characters of all that is written are escaped, here
+//! and for every command, so that none speaks to the terminal.
 
 use std::{
     fmt::Write as _,
@@ -8,6 +9,7 @@ use std::{
 };
 
 pub(super) use daemon::terminal::escaped;
+use daemon::terminal::escaped_json;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -34,19 +36,19 @@ impl Screen {
 
     /// A line of the answer.
     pub(super) fn line(&mut self, text: impl AsRef<str>) -> Result<(), Stop> {
-        Ok(writeln!(self.out, "{}", text.as_ref())?)
+        Ok(writeln!(self.out, "{}", escaped(text.as_ref()))?)
     }
 
     /// The answer as JSON.
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), Stop> {
         let text = serde_json::to_string_pretty(value).map_err(|error| Stop::failed(error.to_string()))?;
-        self.line(text)
+        Ok(writeln!(self.out, "{}", escaped_json(&text))?)
     }
 
     /// A part of the answer as one line of JSON.
     pub(super) fn json_line(&mut self, value: &impl Serialize) -> Result<(), Stop> {
         let text = serde_json::to_string(value).map_err(|error| Stop::failed(error.to_string()))?;
-        self.line(text)
+        Ok(writeln!(self.out, "{}", escaped_json(&text))?)
     }
 
     /// A remark that is no part of the answer.
@@ -137,6 +139,41 @@ pub(super) fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod unit {
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(std::sync::Arc<parking_lot::Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_shown_speaks_to_the_terminal() {
+        let evil = "a\u{1b}]0;title\u{7}\u{9b}2J\r\u{202e}fdp.exe";
+        let (out, err) = (Buffer::default(), Buffer::default());
+        let mut screen = Screen::into(Box::new(out.clone()), Box::new(err.clone()), false);
+        screen.line(evil).unwrap();
+        screen.table(&["name"], &[], &[vec![evil.to_owned()]]).unwrap();
+        screen.json(&serde_json::json!({ "name": evil })).unwrap();
+        screen.json_line(&serde_json::json!([evil])).unwrap();
+        screen.remark(evil);
+        screen.complain(evil);
+        for written in [out, err] {
+            let written = String::from_utf8(written.0.lock().clone()).unwrap();
+            let speaks = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+            assert!(written.contains("fdp.exe") && !written.contains(speaks), "{written:?}");
+        }
+        // And programs read the same name.
+        let text = escaped_json(&serde_json::to_string(evil).unwrap());
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), evil);
+    }
 
     #[test]
     fn numbers_for_people() {

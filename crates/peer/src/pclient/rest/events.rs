@@ -56,3 +56,22 @@ fn to_sse(id: Option<EventId>, event: &Event) -> SseEvent {
         None => sse,
     }
 }
+
+#[cfg(test)]
+mod unit {
+    use axum::response::IntoResponse;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_in_an_event_makes_up_another() {
+        let evil = "7\n\nevent: status\ndata: {}\r\n\rid: 9\u{2028}".to_owned();
+        let event = to_sse(None, &Event::DownloadRemoved { id: evil });
+        let answer = Sse::new(stream::iter([Ok::<_, Infallible>(event)])).into_response();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        let fields = |name: &str| text.split(['\n', '\r']).filter(|line| line.starts_with(name)).count();
+        assert_eq!((fields("event:"), fields("data:"), fields("id:")), (1, 1, 0), "{text}");
+    }
+}

@@ -12,15 +12,17 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, Uri, header};
+use http::{HeaderMap, Uri, header};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
-use wire::{ErrorCode, http::Problem};
+use wire::{
+    ErrorCode,
+    http::{Problem, site},
+};
 
 use super::tickets::Tickets;
 use crate::pclient::page;
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What tells nothing and changes nothing: a watchdog has no token.
 const WITHOUT_TOKEN: [&str; 2] = ["/healthz", "/readyz"];
 
@@ -79,12 +81,9 @@ impl Guard {
         if page::has(uri.path()) {
             return Ok(());
         }
-        if headers.get_all(header::ORIGIN).iter().any(|origin| !is_own_origin(origin.as_bytes(), host)) {
-            return Err(stranger("its `Origin` is another site"));
-        }
-        let foreign = |site: &http::HeaderValue| !matches!(site.as_bytes(), b"same-origin" | b"none");
-        if headers.get_all(SEC_FETCH_SITE).iter().any(foreign) {
-            return Err(stranger("a page of another site sent it"));
+        if let Some(why) = site::stranger(headers, host) {
+            let refused = format!("the request is refused: {why}");
+            return Err(Problem::new(ErrorCode::PermissionDenied, refused));
         }
         match &self.token {
             Some(token) if !WITHOUT_TOKEN.contains(&uri.path()) => with_token(headers, token),
@@ -101,10 +100,6 @@ impl Guard {
     }
 }
 
-fn stranger(why: &str) -> Problem {
-    Problem::new(ErrorCode::PermissionDenied, format!("the request is refused: {why}"))
-}
-
 /// `HOST`, `HOST:PORT` or `[V6]:PORT` without the port.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
@@ -116,12 +111,6 @@ fn without_port(host: &str) -> &str {
         }
         _ => host,
     }
-}
-
-/// Whether an origin is the very host that was asked, in clear or behind somebody's TLS.
-fn is_own_origin(origin: &[u8], host: &str) -> bool {
-    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_bytes()))
 }
 
 fn with_token(headers: &HeaderMap, token: &SecretString) -> Result<(), Problem> {
@@ -143,6 +132,8 @@ fn with_token(headers: &HeaderMap, token: &SecretString) -> Result<(), Problem> 
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn admit(guard: &Guard, path: &str, headers: &[(&str, &str)]) -> Result<(), ErrorCode> {

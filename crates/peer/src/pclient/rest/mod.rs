@@ -30,7 +30,7 @@ mod tests;
 mod tickets;
 mod upload;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -38,6 +38,7 @@ use axum::{
     middleware,
     routing::{delete, get, patch, post},
 };
+use daemon::serve::Limits;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::{
@@ -94,6 +95,11 @@ pub struct About {
     /// None where it takes no calls.
     pub pserver_listen: Option<SocketAddr>,
     pub advertise: Vec<String>,
+}
+
+/// What clients of this API may take: it serves one person, who may stop reading a film for a while.
+pub fn limits() -> Limits {
+    Limits { stalled: Duration::from_secs(3600), connections: 2_000, per_address: 500, ..Limits::default() }
 }
 
 /// The whole API.

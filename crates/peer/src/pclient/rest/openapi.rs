@@ -44,7 +44,8 @@ const ABOUT: &str = "What a person, a page or a program asks of the peer on its 
      `Host`: a name of this machine, or one of `PCLIENT_ALLOWED_HOSTS`; a browser's comes from pclient's own origin \
      alone. Sizes are in bytes, durations in seconds, times in RFC 3339 UTC. Parameters and fields that a call does not \
      take are refused, and so is an integer with a fraction, even `1.0`. `HEAD` is answered wherever `GET` is. A path that is not here gets `not_found` (404), a method \
-     that a path does not take `method_not_allowed` (405).";
+     that a path does not take `method_not_allowed` (405), a body with a `Content-Encoding` \
+     `unsupported_media_type` (415).";
 
 /// The document, as it is served.
 static DOCUMENT: LazyLock<Result<String, serde_json::Error>> = LazyLock::new(|| document().to_json());

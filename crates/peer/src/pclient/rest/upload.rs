@@ -127,7 +127,10 @@ fn parse_audience(text: &str) -> Result<Audience, Problem> {
 }
 
 async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, Problem> {
-    timeout(IDLE_LIMIT, step).await.map_err(|_| Problem::new(ErrorCode::Timeout, "the upload stands still"))
+    timeout(IDLE_LIMIT, step).await.map_err(|_| {
+        metrics::counter!("trueque_refusals_total", "reason" => "slow body").increment(1);
+        Problem::new(ErrorCode::Timeout, "the upload stands still")
+    })
 }
 
 fn broken(error: &MultipartError) -> Problem {
