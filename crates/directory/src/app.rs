@@ -12,6 +12,7 @@ use crate::{
     broker::Broker,
     catalog::{Catalog, sqlite::SqliteCatalog},
     config::{Config, Registration},
+    cursors::Cursors,
     leases,
     limits::Limits,
     passwords::Passwords,
@@ -34,6 +35,7 @@ pub struct App {
     pub(crate) registrations: Limits,
     pub(crate) logins: Limits,
     pub(crate) deltas: Semaphore,
+    pub(crate) cursors: Cursors,
 }
 
 impl App {
@@ -49,6 +51,7 @@ impl App {
     fn in_folder(config: &Config, clock: Clock, passwords: Passwords) -> anyhow::Result<Arc<Self>> {
         // The authority first: it makes the folder, private.
         let authority = Authority::open(&config.data_dir, clock.millis())?;
+        let cursors = Cursors::new(&authority.secret_for("cursors"))?;
         let broker = match config.broker()? {
             Some(address) => Some(Broker::open(address, &config.data_dir)?),
             None => None,
@@ -66,6 +69,7 @@ impl App {
             registrations: Limits::new("register"),
             logins: Limits::new("login"),
             deltas: Semaphore::new(MAX_DELTAS),
+            cursors,
         }))
     }
 

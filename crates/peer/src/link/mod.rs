@@ -347,11 +347,20 @@ impl Links {
     /// # Errors
     /// [`LinkError::Unreachable`] at once while every breaker is open, or after each way that could be tried was.
     pub async fn get(&self, target: &Target, lane: usize) -> Result<Link, LinkError> {
+        self.check(target)?;
         let lines = self.lines(target.peer_id);
         *lines.used.lock() = Some(Instant::now());
         let link = self.choose(target, &lines, lane).await;
         self.tell(target, &lines);
         link
+    }
+
+    /// Whoever is revoked is asked nothing either.
+    fn check(&self, target: &Target) -> Result<(), LinkError> {
+        if self.inner.tls.trust().refuses(target.peer_id, &target.username) {
+            return Err(LinkError::Unreachable("its session was ended".to_owned()));
+        }
+        Ok(())
     }
 
     async fn choose(&self, target: &Target, lines: &Lines, lane: usize) -> Result<Link, LinkError> {
@@ -388,6 +397,7 @@ impl Links {
     /// # Errors
     /// See [`LinkError`]; a refusal is an answer.
     pub async fn try_out(&self, target: &Target) -> Result<Duration, LinkError> {
+        self.check(target)?;
         let begun = Instant::now();
         let connecting = grpc::connect(target, &self.inner.tls, &self.inner.lifecycle);
         let link = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {

@@ -49,7 +49,7 @@ use self::{
     table::Table,
     window::{Window, Windows},
 };
-use crate::{directory_link::DirectoryClient, identity::Identity};
+use crate::{directory_link::DirectoryClient, identity::Identity, trust::Trust};
 
 /// What the relay needs of the peer.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct RelayParts {
     pub deliveries: Deliveries,
     /// Says who a sender is and which sealing key is theirs.
     pub directory: DirectoryClient,
+    /// Who is refused whatever they seal.
+    pub trust: Trust,
 }
 
 /// The relay of this peer. Clones are the same.
@@ -72,6 +74,7 @@ struct Inner {
     broker: Broker,
     keys: OwnKeys,
     book: PeerBook,
+    trust: Trust,
     table: Arc<Table>,
     windows: Windows,
     seen: Mutex<Seen>,
@@ -93,7 +96,7 @@ impl Relay {
     /// # Errors
     /// Where the identity's sealing key cannot be used.
     pub fn start(parts: RelayParts, lifecycle: &Lifecycle) -> anyhow::Result<(Self, Inbox)> {
-        let RelayParts { identity, broker, deliveries, directory } = parts;
+        let RelayParts { identity, broker, deliveries, directory, trust } = parts;
         let Deliveries { live, wants, answers, mailbox } = deliveries;
         let table = Arc::<Table>::default();
         let bringing = table::bring_answers(table.clone(), answers, broker.state(), lifecycle.soft());
@@ -106,6 +109,7 @@ impl Relay {
             broker,
             keys: OwnKeys::of(&identity).context("PEER_DATA_DIR: the sealing key")?,
             book: PeerBook::new(Arc::new(lookup)),
+            trust,
             table,
             windows: Windows::default(),
             seen: Mutex::default(),

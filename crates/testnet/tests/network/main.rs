@@ -18,6 +18,7 @@ mod rest;
 mod sizes;
 mod small;
 mod swarm;
+mod trust;
 mod waiting;
 
 use testnet::sample;

@@ -19,6 +19,7 @@ mod station;
 mod talk;
 mod tap;
 mod tls;
+mod trust;
 
 use testnet::sample;
 
