@@ -12,6 +12,7 @@ use crate::{
     broker::Broker,
     catalog::{Catalog, sqlite::SqliteCatalog},
     config::{Config, Registration},
+    cursors::Cursors,
     leases,
     limits::{Limits, Rates},
     passwords::Passwords,
@@ -37,6 +38,7 @@ pub struct App {
     pub(crate) proxies: Proxies,
     /// A permit for each byte.
     pub(crate) deltas: Semaphore,
+    pub(crate) cursors: Cursors,
 }
 
 impl App {
@@ -52,6 +54,7 @@ impl App {
     fn in_folder(config: &Config, clock: Clock, passwords: Passwords) -> anyhow::Result<Arc<Self>> {
         // The authority first: it makes the folder, private.
         let authority = Authority::open(&config.data_dir, clock.millis())?;
+        let cursors = Cursors::new(&authority.secret_for("cursors"))?;
         let broker = match config.broker()? {
             Some(address) => Some(Broker::open(address, &config.data_dir)?),
             None => None,
@@ -71,6 +74,7 @@ impl App {
             rates: Rates::new(config.bounds.address_rate_limit, config.bounds.rate_limit),
             proxies: config.bounds.trusted_proxies.clone(),
             deltas: Semaphore::new(MAX_DELTA_BYTES),
+            cursors,
         }))
     }
 

@@ -89,6 +89,18 @@ impl Authority {
         &self.pem
     }
 
+    /// A secret for another purpose, derived from the authority's key: the same wherever that is.
+    pub(crate) fn secret_for(&self, purpose: &str) -> [u8; 32] {
+        let key = zeroize::Zeroizing::new(self.issuer.key().serialize_der());
+        Sha256::new()
+            .chain_update("trueque ")
+            .chain_update(purpose)
+            .chain_update([0])
+            .chain_update(&*key)
+            .finalize()
+            .into()
+    }
+
     /// A certificate for the key of `request`, in the name of `username`.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::authority::VALIDITY;
+
 /// The shortest lease that can be set: shorter ones would be renewals and nothing else.
 pub const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -24,6 +26,12 @@ pub fn online(lease_until: i64, now: i64) -> bool {
 /// Whether a session whose peer was last heard of at `last_seen` still takes calls.
 pub fn session_open(last_seen: i64, now: i64) -> bool {
     now.saturating_sub(last_seen) < millis(SESSION_IDLE)
+}
+
+/// When the last certificate has ended that was issued until `now`.
+pub fn certificates_end(now: i64) -> i64 {
+    // With the minutes by which clocks may differ.
+    now.saturating_add(millis(VALIDITY + Duration::from_secs(3600)))
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -12,6 +12,7 @@ pub mod authority;
 pub mod broker;
 pub mod catalog;
 pub mod config;
+mod cursors;
 mod files;
 pub mod http;
 pub mod leases;

@@ -4,7 +4,14 @@
 //! passwords leaves the others to everybody else. When too many wait, the caller is told to come back. A login under a name that does not exist is verified too, against a hash that no password
 //! fits, so that the time of the answer does not tell which names exist.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, Version,
@@ -32,6 +39,7 @@ pub struct Passwords {
     running: Arc<Semaphore>,
     /// Running or waiting.
     places: Arc<Semaphore>,
+    verified: Arc<AtomicU64>,
 }
 
 /// Why a password could not be looked at.
@@ -70,6 +78,7 @@ impl Passwords {
             decoy: decoy.into(),
             running: Arc::new(Semaphore::new(cores)),
             places: Arc::new(Semaphore::new(cores * WAITING_PER_CORE)),
+            verified: Arc::default(),
         })
     }
 
@@ -90,11 +99,18 @@ impl Passwords {
         let argon = self.argon.clone();
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.to_string());
+        let verified = self.verified.clone();
         self.blocking(move || {
             let hash = PasswordHash::new(&hash).map_err(broken)?;
+            verified.fetch_add(1, Ordering::Relaxed);
             Ok(argon.verify_password(password.as_bytes(), &hash).is_ok() && known)
         })
         .await
+    }
+
+    /// How many passwords were held against a hash, those of nobody counted: the work that a login costs.
+    pub fn verified(&self) -> u64 {
+        self.verified.load(Ordering::Relaxed)
     }
 
     async fn blocking<T: Send + 'static>(

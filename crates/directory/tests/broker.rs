@@ -251,10 +251,10 @@ async fn the_public_key_is_public_and_stays() {
     let ana = app.join("ana").await;
 
     // A directory that starts again, or another one on the same data, knows the token.
-    let TestApp { router, clock, config, folder } = app;
+    let TestApp { router, clock, config, folder, passwords } = app;
     drop(router);
     let router = directory::http::router(open(&config, &clock));
-    let again = TestApp { router, clock, config, folder };
+    let again = TestApp { router, clock, config, folder, passwords };
     assert_eq!(again.get("/v1/broker/key.pem", "").await.text, pem.text);
     assert_eq!(login(&again, &ana.id, &password(&ana.session["broker"])).await, "allow");
 }

@@ -30,6 +30,7 @@ const PUBLIC: [&str; 13] = [
 
 fn exact(path: &str) -> String {
     path.replace("{username}", "bob")
+        .replace("{name}", "lab")
         .replace("{content_id}", &id("film"))
         .replace("{peer_id}", &"ab".repeat(16))
 }

@@ -73,6 +73,7 @@ async fn a_session() {
     let peer = app.join("ana").await;
     assert_json_snapshot!(peer.session, {
         ".token" => "[token]", ".peer_id" => "[peer]", ".certificate_pem" => "[pem]", ".ca_pem" => "[pem]",
+        ".trust_revision" => "[number]",
     }, @r#"
     {
       "broker": {
@@ -83,17 +84,19 @@ async fn a_session() {
       "certificate_pem": "[pem]",
       "lease_seconds": 30,
       "peer_id": "[peer]",
-      "token": "[token]"
+      "token": "[token]",
+      "trust_revision": "[number]"
     }
     "#);
     let renewed = app.call("PUT", "/v1/sessions/current", &peer.token, Some(json!({}))).await;
-    assert_json_snapshot!(renewed.json(), @r#"
+    assert_json_snapshot!(renewed.json(), { ".trust_revision" => "[number]" }, @r#"
     {
       "broker": {
         "url": "amqp://broker"
       },
       "catalog_revision": 0,
-      "lease_seconds": 30
+      "lease_seconds": 30,
+      "trust_revision": "[number]"
     }
     "#);
     let sealing_key = async || {
@@ -441,10 +444,15 @@ async fn the_same_folder_opens_again() {
     };
     assert_eq!((mode("ca.key"), mode("")), (0o600, 0o700));
 
-    let folder = app.folder.clone();
+    let (folder, passwords) = (app.folder.clone(), app.passwords.clone());
     drop(app);
-    let again =
-        common::TestApp { router: directory::http::router(open(&config, &clock)), clock, config, folder };
+    let again = common::TestApp {
+        router: directory::http::router(open(&config, &clock)),
+        clock,
+        config,
+        folder,
+        passwords,
+    };
     assert_eq!(again.get("/v1/ca.pem", "").await.text, ca);
     let found = again.get("/v1/search?q=a.txt", &ana.token).await.json();
     assert_eq!(found["items"][0]["online"], 1);

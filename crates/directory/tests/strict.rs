@@ -22,12 +22,12 @@ async fn a_query_that_a_call_does_not_take_is_refused_on_every_route() {
     let broker = "amqps://broker:5671?auth=directory".to_owned();
     let app = app_with(|config| Config { amqp_url: Some(broker.into()), ..config });
     let ana = app.join("ana").await;
-    let other = app.peer_of("ana").await;
+    let (other, third) = (app.peer_of("ana").await, app.peer_of("ana").await);
     app.announce(&ana, json!([common::file("film")])).await;
     let (peer, film) = (ana.id.clone(), id("film"));
     let delta = json!({ "base_revision": 1, "revision": 2 });
     // Each call is a good one but for its query.
-    let calls: [(&str, &str, &str, Option<Value>); 26] = [
+    let calls: [(&str, &str, &str, Option<Value>); 35] = [
         ("GET", "/healthz", "", None),
         ("GET", "/readyz", "", None),
         ("GET", "/metrics", "", None),
@@ -41,6 +41,14 @@ async fn a_query_that_a_call_does_not_take_is_refused_on_every_route() {
         ("POST", "/v1/broker/topic", "", None),
         ("POST", "/v1/accounts", "", Some(json!({ "username": "bob", "password": PASSWORD }))),
         ("POST", "/v1/accounts/{username}/disable", ADMIN, None),
+        ("POST", "/v1/accounts/{username}/enable", ADMIN, None),
+        ("PUT", "/v1/accounts/{username}/password", ADMIN, Some(json!({ "new": PASSWORD }))),
+        ("GET", "/v1/sessions", &ana.token, None),
+        ("POST", "/v1/groups", &ana.token, Some(json!({ "name": "lab" }))),
+        ("GET", "/v1/groups/{name}", &ana.token, None),
+        ("PUT", "/v1/groups/{name}/members/{username}", &ana.token, None),
+        ("DELETE", "/v1/groups/{name}", &ana.token, None),
+        ("GET", "/v1/trust", &ana.token, None),
         ("POST", "/v1/invites", ADMIN, Some(json!({ "uses": 1, "expires_in": 60 }))),
         ("POST", "/v1/sessions", "", Some(session("ana", &csr(&other.key)))),
         ("PUT", "/v1/sessions/current", &ana.token, Some(json!({}))),
@@ -59,13 +67,17 @@ async fn a_query_that_a_call_does_not_take_is_refused_on_every_route() {
         ("GET", "/v1/peers/{peer_id}/files", &ana.token, None),
         ("HEAD", "/healthz", "", None),
         ("DELETE", "/v1/sessions/current", &ana.token, None),
+        ("DELETE", "/v1/sessions/{peer_id}", &third.token, None),
     ];
     let tried: BTreeSet<&str> = calls.iter().map(|(_, path, ..)| *path).collect();
     assert_eq!(tried, routes_of_the_map(), "every route is tried here");
 
     for (method, path, token, body) in calls {
-        let path =
-            path.replace("{username}", "bob").replace("{content_id}", &film).replace("{peer_id}", &peer);
+        let path = path
+            .replace("{username}", "bob")
+            .replace("{name}", "lab")
+            .replace("{content_id}", &film)
+            .replace("{peer_id}", &peer);
         for query in ["zzz=1", "zzz", "=", "a=%zz", "%ff=1", "limit=5&limit=6"] {
             let answer = app.call(method, &format!("{path}?{query}"), token, body.clone()).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{method} {path}?{query}: {}", answer.text);

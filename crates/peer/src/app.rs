@@ -43,6 +43,7 @@ use crate::{
     store::Store,
     throttle::Throttle,
     tls::NetworkTls,
+    trust,
 };
 
 /// The listeners of a peer.
@@ -146,6 +147,7 @@ impl App {
             deliveries,
             directory: directory.clone(),
             limits,
+            trust: tls.trust().clone(),
         };
         let (relay, inbox) = Relay::start(relay_parts, lifecycle)?;
         let (mail, offers_answered) =
@@ -164,7 +166,18 @@ impl App {
             upload_limit: Throttle::new(settings.upload_limit.0),
             on_changed: Arc::new(move |path| nudged.nudge(path)),
             audit: audit.clone(),
+            trust: tls.trust().clone(),
         });
+        let following = trust::follow::Parts {
+            trust: tls.trust().clone(),
+            client: directory.clone(),
+            session: session.clone(),
+            library: library.clone(),
+            service: service.clone(),
+            clock: clock.clone(),
+            data_dir: settings.data_dir.clone(),
+        };
+        trust::follow::start(following, lifecycle);
         let downloads = Downloads::restore(
             download::Parameters {
                 links: links.clone(),
@@ -195,6 +208,7 @@ impl App {
                 own_id,
                 mail: Some(mail),
                 accept_from: settings.accept_offers_from.clone(),
+                trust: tls.trust().clone(),
             },
             Some(offers_answered),
             lifecycle,
@@ -228,6 +242,7 @@ impl App {
             audit,
             sent: service.sent().clone(),
             links,
+            trust: tls.trust().clone(),
             doctor,
             events: Events::default(),
             about: Arc::new(About { peer_id: own_id, pserver_listen, advertise }),

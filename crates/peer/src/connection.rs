@@ -1,7 +1,7 @@
 //! [`Connection`]: one mutual-TLS connection to another peer, and who that is, proven by a certificate of the network.
 //!
 //! [`dial`] makes one, [`accept`] takes one; neither waits by itself, the caller sets the time. Who asks on it and who
-//! answers is no matter of who dialled: see [`Purpose`].
+//! answers is no matter of who dialled: see [`Purpose`]. With whom it is not to be had, see [`Trust`], there is none.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +16,7 @@ use wire::PeerId;
 use crate::{
     allowed::AllowedEndpoints,
     tls::{self, Caller, NetworkTls, Purpose},
+    trust::Trust,
 };
 
 /// An endpoint that is silent for so long is tried on beside the next one: an address that swallows everything must
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) purpose: Purpose,
     /// Fires when we are no more who we said we were: then nothing more may go over it.
     pub(crate) ended: CancellationToken,
+    /// Says when the other is not to be dealt with any more.
+    pub(crate) trust: Trust,
 }
 
 /// Takes the connection that somebody made to us.
@@ -44,7 +47,7 @@ pub(crate) async fn accept(stream: TcpStream, tls: &NetworkTls) -> anyhow::Resul
         // The library has refused everything else. Who offers nothing calls, as they always did.
         _ => Purpose::Calls,
     };
-    Connection::new(stream.into(), purpose, credentials.ended())
+    Connection::new(stream.into(), purpose, credentials.ended(), tls.trust())
 }
 
 /// Connects to a peer at the first of its endpoints at which it is found.
@@ -74,7 +77,9 @@ pub(crate) async fn dial(
         match ended {
             None => return Err(last),
             Some(Err(error)) => last = error,
-            Some(Ok(stream)) => return Connection::new(stream, purpose, credentials.ended()),
+            Some(Ok(stream)) => {
+                return Connection::new(stream, purpose, credentials.ended(), tls.trust());
+            }
         }
     }
 }
@@ -96,8 +101,14 @@ async fn connect(
 }
 
 impl Connection {
-    fn new(stream: TlsStream<TcpStream>, purpose: Purpose, ended: CancellationToken) -> anyhow::Result<Self> {
+    fn new(
+        stream: TlsStream<TcpStream>,
+        purpose: Purpose,
+        ended: CancellationToken,
+        trust: &Trust,
+    ) -> anyhow::Result<Self> {
         let other = tls::other_end(stream.get_ref().1).context("the certificate names no peer")?;
-        Ok(Self { stream, other, purpose, ended })
+        trust.admit(&other)?;
+        Ok(Self { stream, other, purpose, ended, trust: trust.clone() })
     }
 }

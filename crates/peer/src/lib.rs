@@ -39,5 +39,6 @@ pub mod shares;
 pub mod store;
 pub mod throttle;
 pub mod tls;
+pub mod trust;
 
 pub use failure::Failure;

@@ -4,6 +4,9 @@
 //! `<peer id>.peer.trueque`, so that the library's ordinary name check is the check of the peer id; a client's peer
 //! id and username are read from the names in its verified certificate. Nothing here can be switched off.
 //!
+//! A certificate holds for a day, and its session may be ended before: whoever is revoked by then ([`Trust`]) has no
+//! connection either.
+//!
 //! A renewed certificate is for new connections; those that are open go on. Logging out, or in as somebody else, ends
 //! the identity itself, and with it every connection that was opened under it.
 
@@ -22,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use wire::{PeerId, Username, rest::pclient::FetchPath};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::{Failure, allowed::AllowedEndpoints, identity::Identity};
+use crate::{Failure, allowed::AllowedEndpoints, identity::Identity, trust::Trust};
 
 const PEER_DOMAIN: &str = ".peer.trueque";
 const USER_DOMAIN: &str = ".user.trueque";
@@ -57,6 +60,7 @@ pub struct Caller {
 #[derive(Clone)]
 pub struct NetworkTls {
     identity: Arc<Identity>,
+    trust: Trust,
     present: Arc<ArcSwapOption<Credentials>>,
     allowed: AllowedEndpoints,
 }
@@ -100,7 +104,12 @@ impl Credentials {
 impl NetworkTls {
     /// Without a certificate yet: nobody can be served or called.
     pub fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, present: Arc::default(), allowed: AllowedEndpoints::default() }
+        Self {
+            identity,
+            trust: Trust::default(),
+            present: Arc::default(),
+            allowed: AllowedEndpoints::default(),
+        }
     }
 
     /// Dials nothing but these.
@@ -110,6 +119,11 @@ impl NetworkTls {
 
     pub(crate) fn allowed(&self) -> &AllowedEndpoints {
         &self.allowed
+    }
+
+    /// Who is refused whatever their certificate says.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Takes a new certificate for this peer's key. Connections that are open go on; new ones use it.

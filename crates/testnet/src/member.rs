@@ -35,6 +35,7 @@ pub struct Member {
     pub key_pem: String,
     /// As whom to log in at the relay's broker.
     pub broker: Option<Broker>,
+    name: String,
     token: String,
     base: Url,
     http: Client,
@@ -70,12 +71,31 @@ impl Member {
             certificate_pem: session.certificate_pem,
             key_pem,
             broker: session.broker,
+            name: name.to_owned(),
             token: session.token,
             base: directory.clone(),
             http,
             identity,
             _folder: folder,
         }
+    }
+
+    /// Logs in again with the same key; a session that comes of it is this member's.
+    pub async fn log_in(&mut self) -> Reply {
+        let session = json!({
+            "username": self.name,
+            "password": format!("password of {}", self.name),
+            "csr_pem": self.identity.csr_pem().unwrap(),
+            "sealing_key": self.identity.sealing_public_hex(),
+            "endpoints": [],
+            "version": "a test",
+        });
+        let reply = Api::reply(self.http.post(self.base.join("/v1/sessions").unwrap()).json(&session)).await;
+        if reply.status.is_success() {
+            let session: SessionReply = reply.read();
+            (self.token, self.certificate_pem) = (session.token, session.certificate_pem);
+        }
+        reply
     }
 
     /// Asks the directory.

@@ -1,6 +1,6 @@
-//! Who somebody is: [`PeerId`] for a machine, [`Username`] for a person.
+//! Who somebody is: [`PeerId`] for a machine, [`Username`] for a person, [`GroupName`] for a group of persons.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize, de};
 
@@ -99,6 +99,82 @@ impl fmt::Debug for Username {
     }
 }
 
+/// The name of a group of users, in the form of a [`Username`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(Arc<str>);
+
+impl GroupName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Hash, order and equality are those of the text.
+impl Borrow<str> for GroupName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GroupName {
+    type Err = UsernameError;
+
+    fn from_str(text: &str) -> Result<Self, UsernameError> {
+        text.parse::<Username>().map(|name| Self(name.0))
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupName({self})")
+    }
+}
+
+/// Somebody that an audience names: a user, or a group of users, written `@name`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Member {
+    User(Username),
+    Group(GroupName),
+}
+
+impl From<Username> for Member {
+    fn from(user: Username) -> Self {
+        Self::User(user)
+    }
+}
+
+impl FromStr for Member {
+    type Err = UsernameError;
+
+    fn from_str(text: &str) -> Result<Self, UsernameError> {
+        match text.strip_prefix('@') {
+            Some(group) => group.parse().map(Self::Group),
+            None => text.parse().map(Self::User),
+        }
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "{user}"),
+            Self::Group(group) => write!(f, "@{group}"),
+        }
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Member({self})")
+    }
+}
+
 macro_rules! serde_as_text {
     ($($type:ty),*) => {$(
         impl Serialize for $type {
@@ -116,7 +192,7 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(PeerId, Username);
+serde_as_text!(PeerId, Username, GroupName, Member);
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +204,18 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         for bad in ["", "AB", "zz", &"a".repeat(31), &"A".repeat(32)] {
             assert_eq!(bad.parse::<PeerId>(), Err(IdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn members_are_users_or_groups() {
+        assert_eq!("ana".parse(), Ok(Member::User("ana".parse().unwrap())));
+        assert_eq!("@lab".parse(), Ok(Member::Group("lab".parse().unwrap())));
+        for text in ["ana", "@lab"] {
+            assert_eq!(text.parse::<Member>().unwrap().to_string(), text);
+        }
+        for bad in ["@", "@ab", "@@lab", "@Lab", "lab@", "@la b"] {
+            assert_eq!(bad.parse::<Member>(), Err(UsernameError), "{bad}");
         }
     }
 

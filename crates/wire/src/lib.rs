@@ -16,4 +16,4 @@ pub mod rest;
 pub mod trace;
 
 pub use error::{CODE_METADATA, ErrorCode, Retry};
-pub use ids::{IdError, PeerId, Username, UsernameError};
+pub use ids::{GroupName, IdError, Member, PeerId, Username, UsernameError};

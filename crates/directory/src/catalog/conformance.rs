@@ -1,6 +1,8 @@
 //! What every catalog must do, as one suite of named steps. Each step gets an empty catalog of its own.
 
+mod groups;
 mod sizes;
+mod trust;
 
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
@@ -29,7 +31,13 @@ pub(super) async fn suite<F: Future<Output = Arc<dyn Catalog>>>(open: impl Fn() 
     locate_lists_the_best_holders_first(&*open().await).await;
     sizes::each_holder_states_a_size_of_its_own(&*open().await).await;
     locating_many_describes_each_peer_once(&*open().await).await;
-    restricted_entries_exist_for_their_audience_only(&*open().await).await;
+    groups::restricted_entries_exist_for_their_audience_only(&*open().await).await;
+    groups::only_its_owner_changes_a_group_and_outsiders_do_not_see_it(&*open().await).await;
+    groups::a_file_for_a_group_is_seen_by_its_members_while_they_are(&*open().await).await;
+    groups::nothing_counts_or_pages_what_is_hidden(&*open().await).await;
+    trust::sessions_are_listed_and_ended(&*open().await).await;
+    trust::who_was_ended_by_force_is_revoked_until_the_next_login(&*open().await).await;
+    trust::an_account_is_one_for_ever(&*open().await).await;
     searches_find_words_however_written(&*open().await).await;
     filters_narrow_a_search(&*open().await).await;
     the_best_held_come_first_and_pages_do_not_overlap(&*open().await).await;
@@ -236,42 +244,6 @@ async fn locating_many_describes_each_peer_once(catalog: &dyn Catalog) {
         .map(|item| (item.name.as_str(), item.holders.iter().map(|holder| holder.peer).collect()))
         .collect();
     assert_eq!(found, [("c", vec![0]), ("a", vec![1]), ("b", vec![1, 0]), ("a", vec![1])]);
-}
-
-async fn restricted_entries_exist_for_their_audience_only(catalog: &dyn Catalog) {
-    let (ana, bob) = (join(catalog, "ana", 1).await, join(catalog, "bob", 2).await);
-    let secret = CatalogPut { audience: Some(Audience::Users(vec![user("carl")])), ..put("secret plan.txt") };
-    let open = CatalogPut { audience: Some(Audience::Network), ..put("open plan.txt") };
-    announce(catalog, ana, 0, vec![secret.clone(), open]).await;
-    // Bob has the same bytes under another name, for everybody.
-    announce(catalog, bob, 0, vec![CatalogPut { content_id: secret.content_id, ..put("public.txt") }]).await;
-
-    for (viewer, sees) in [("ana", true), ("carl", true), ("bob", false), ("car", false)] {
-        let viewer = user(viewer);
-        let page = catalog.search(&search("plan"), &viewer, NOW).await.unwrap();
-        assert_eq!(page.items.len(), if sees { 2 } else { 1 }, "{viewer}");
-        let page = catalog.search(&search("public"), &viewer, NOW).await.unwrap();
-        assert_eq!(page.items[0].holders, if sees { 2 } else { 1 }, "{viewer}");
-        let by_holder = Search { holder: Some(user("ana")), ..search("") };
-        let page = catalog.search(&by_holder, &viewer, NOW).await.unwrap();
-        assert_eq!(page.items.len(), if sees { 2 } else { 1 }, "{viewer}");
-        let located = catalog.locate(&secret.content_id, &viewer, NOW).await.unwrap().unwrap();
-        assert_eq!(
-            (located.holders.len(), located.names.len()),
-            if sees { (2, 2) } else { (1, 1) },
-            "{viewer}"
-        );
-        let many = catalog.locate_many(&[secret.content_id], &viewer, NOW).await.unwrap();
-        assert_eq!(many.items[0].holders.len(), if sees { 2 } else { 1 }, "{viewer}");
-        let listed = catalog.peer_files(ana, None, 10, &viewer).await.unwrap().items;
-        assert_eq!(listed.len(), if sees { 2 } else { 1 }, "{viewer}");
-        let peer = catalog.peer(ana, &viewer, NOW).await.unwrap().unwrap();
-        assert_eq!(peer.files, if sees { 2 } else { 1 }, "{viewer}");
-    }
-    // The audience is withdrawn.
-    announce(catalog, ana, 1, vec![CatalogPut { audience: Some(Audience::Users(Vec::new())), ..secret }])
-        .await;
-    assert_eq!(catalog.search(&search("secret"), &user("carl"), NOW).await.unwrap().items, []);
 }
 
 async fn searches_find_words_however_written(catalog: &dyn Catalog) {
@@ -532,6 +504,7 @@ fn login(username: &str, n: u8) -> Login {
     Login {
         peer_id: PeerId::from_bytes([n; 16]),
         username: user(username),
+        password_hash: String::new(),
         token: [n; 32],
         sealing_key: "0".repeat(64),
         endpoints: vec![format!("127.0.0.1:{n}")],

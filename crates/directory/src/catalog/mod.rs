@@ -6,14 +6,16 @@
 //! What every implementation promises:
 //! - What was answered survives `kill -9` of the process.
 //! - Time is an argument. Online is who holds a lease at `now`, see [`crate::leases`]; nothing needs to be swept.
-//! - An entry with an audience exists, for everybody else, nowhere: not in results, not in counts.
+//! - An entry with an audience exists, for everybody else, nowhere: not in results, not in counts. A group in an audience
+//!   stands for those who belong to it now, and for nobody while the one who announced does not belong to it.
 //! - Reading never waits for writing. When too much waits to be written, [`CatalogError::Busy`] says so at once.
 
 use std::{fmt, future::Future, pin::Pin};
 
 use content::ContentId;
 use wire::{
-    PeerId, Username,
+    GroupName, PeerId, Username,
+    rest::accounts::{Group, Revoked, SessionItem},
     rest::directory::{CatalogDelta, LocateReply, Located, PeerFile, PeerItem, ReportKind, SearchItem},
 };
 
@@ -23,6 +25,8 @@ use crate::{secrets::Digest256, words};
 mod conformance;
 pub mod sqlite;
 
+/// The most names of groups of one account, those of deleted groups counted: a name stays with its first owner.
+pub const MAX_GROUPS_PER_OWNER: u64 = 200;
 /// The most holders that one content is answered with, the online and whole ones first.
 pub const MAX_HOLDERS: usize = 1_000;
 /// The most names that one content is answered with.
@@ -50,6 +54,10 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CatalogError>> + 
 pub enum CatalogError {
     #[error("the username is taken")]
     Taken,
+    #[error("the name of the group is taken")]
+    GroupTaken,
+    #[error("only its owner changes a group")]
+    NotYours,
     #[error("the invite is not valid, or used up")]
     Invite,
     #[error("{0} is not known")]
@@ -89,6 +97,8 @@ pub struct Account {
 pub struct Login {
     pub peer_id: PeerId,
     pub username: Username,
+    /// The one that the password was held against: if it is another one meanwhile, the login is refused.
+    pub password_hash: String,
     pub token: Digest256,
     pub sealing_key: String,
     pub endpoints: Vec<String>,
@@ -112,6 +122,9 @@ pub struct Session {
     pub peer_id: PeerId,
     pub username: Username,
 }
+
+/// Where a page of the revoked ended.
+pub type RevokedCursor = (Username, Option<PeerId>);
 
 /// A search, with its words folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,8 +175,74 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     fn account<'a>(&'a self, username: &'a Username) -> Answer<'a, Option<Account>>;
 
-    /// Ends all sessions of the account for good; their peers are offline at once.
+    /// Ends all sessions of the account; their peers are offline at once, and revoked. Nobody logs in any more.
     fn disable_account<'a>(&'a self, username: &'a Username, now: i64) -> Answer<'a, ()>;
+
+    /// The account may log in again; what was ended stays ended.
+    fn enable_account<'a>(&'a self, username: &'a Username) -> Answer<'a, ()>;
+
+    /// Sets another password, and ends and revokes all sessions but `keep`'s. [`CatalogError::NotFound`].
+    fn set_password<'a>(
+        &'a self,
+        username: &'a Username,
+        password_hash: String,
+        keep: Option<PeerId>,
+        now: i64,
+    ) -> Answer<'a, ()>;
+
+    /// The open sessions of an account, in the order of their peers' ids. `current` is left false.
+    fn sessions<'a>(
+        &'a self,
+        username: &'a Username,
+        after: Option<PeerId>,
+        limit: usize,
+        now: i64,
+    ) -> Answer<'a, Items<SessionItem, PeerId>>;
+
+    /// Ends the session of a peer of this account, and revokes the peer, also where it has logged out before.
+    /// [`CatalogError::NotFound`] for a peer that is not of this account.
+    fn end_session<'a>(&'a self, username: &'a Username, peer: PeerId, now: i64) -> Answer<'a, ()>;
+
+    /// Another number than before whenever there are other revocations, or `viewer` sees other groups. From 1 to
+    /// 2^53 - 1. It depends on nothing that `viewer` may not know.
+    fn trust_revision<'a>(&'a self, viewer: &'a Username) -> Answer<'a, u64>;
+
+    /// Whose certificates are to be refused: who was ended by force, or belonged to another account, and did not log in
+    /// since. In the order of accounts and peers.
+    fn revoked(
+        &self,
+        after: Option<RevokedCursor>,
+        limit: usize,
+        now: i64,
+    ) -> Answer<'_, Items<Revoked, RevokedCursor>>;
+
+    /// Makes a group. [`CatalogError::GroupTaken`], also by one that was deleted, unless it was the same owner's;
+    /// [`CatalogError::Limit`] for too many, and for a member without an account.
+    fn create_group<'a>(&'a self, group: Group) -> Answer<'a, ()>;
+
+    /// The group, for who owns it or belongs to it.
+    fn group<'a>(&'a self, name: &'a GroupName, viewer: &'a Username) -> Answer<'a, Option<Group>>;
+
+    /// Those that `viewer` owns or belongs to, by name.
+    fn groups<'a>(
+        &'a self,
+        after: Option<GroupName>,
+        limit: usize,
+        viewer: &'a Username,
+    ) -> Answer<'a, Items<Group, GroupName>>;
+
+    /// Takes somebody into a group or out of it, if `caller` is its owner. [`CatalogError::NotFound`] for the group, and
+    /// for a new member without an account; [`CatalogError::NotYours`]; [`CatalogError::Limit`].
+    fn set_member<'a>(
+        &'a self,
+        name: &'a GroupName,
+        caller: &'a Username,
+        member: &'a Username,
+        belongs: bool,
+    ) -> Answer<'a, ()>;
+
+    /// Ends a group, if `caller` is its owner. [`CatalogError::NotFound`], [`CatalogError::NotYours`].
+    fn delete_group<'a>(&'a self, name: &'a GroupName, caller: &'a Username) -> Answer<'a, ()>;
 
     /// Until `expires_at`, or until it was used as often as `uses`.
     fn create_invite(&self, invite: Digest256, uses: u32, expires_at: i64, now: i64) -> Answer<'_, ()>;

@@ -1,4 +1,4 @@
-//! `/v1/accounts` and `/v1/invites`: who may take part.
+//! `/v1/accounts` and `/v1/invites`: who may take part, and with which password.
 
 use std::sync::Arc;
 
@@ -7,11 +7,14 @@ use http::StatusCode;
 use wire::{
     ErrorCode, Username,
     http::{JsonBody, NoQuery, Path, Problem},
-    rest::directory::{AccountReply, AccountRequest, InviteReply, InviteRequest},
+    rest::{
+        accounts::PasswordRequest,
+        directory::{AccountReply, AccountRequest, InviteReply, InviteRequest},
+    },
 };
 
 use super::{
-    auth::{Address, Admin},
+    auth::{Address, Admin, AdminOrCaller},
     problems,
 };
 use crate::{App, config::Registration, passwords, secrets};
@@ -30,13 +33,7 @@ pub(super) async fn register(
         return Err(Problem::new(ErrorCode::PermissionDenied, "this directory creates no accounts"));
     }
     app.registrations.check(address, &username)?;
-    let length = password.chars().count();
-    if length < passwords::SHORTEST || password.len() > passwords::LONGEST {
-        let (shortest, longest) = (passwords::SHORTEST, passwords::LONGEST);
-        return Err(Problem::invalid(format!(
-            "`password` has {length} characters; it needs at least {shortest}, and at most {longest} bytes"
-        )));
-    }
+    check_length("password", &password)?;
     let invite = match (app.registration, invite) {
         (Registration::Invite, None) => {
             return Err(Problem::new(
@@ -90,4 +87,66 @@ pub(super) async fn disable(
     app.catalog.disable_account(&username, app.clock.millis()).await.map_err(problems::of_catalog)?;
     tracing::info!(account = %username, "account disabled");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/accounts/{username}/enable`.
+pub(super) async fn enable(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    _: NoQuery,
+    Path(username): Path<Username>,
+) -> Result<StatusCode, Problem> {
+    app.catalog.enable_account(&username).await.map_err(problems::of_catalog)?;
+    tracing::info!(account = %username, "account enabled");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PUT /v1/accounts/{username}/password`: by the account itself, which knows the one until now, or by the admin.
+pub(super) async fn set_password(
+    State(app): State<Arc<App>>,
+    caller: AdminOrCaller,
+    Address(address): Address,
+    _: NoQuery,
+    Path(username): Path<Username>,
+    JsonBody(PasswordRequest { current, new }): JsonBody<PasswordRequest>,
+) -> Result<StatusCode, Problem> {
+    let keep = match caller {
+        AdminOrCaller::Admin => None,
+        AdminOrCaller::Caller(session) if session.username == username => Some(session.peer_id),
+        AdminOrCaller::Caller(_) => {
+            return Err(Problem::new(ErrorCode::PermissionDenied, "this is somebody else's account"));
+        }
+    };
+    check_length("new", &new)?;
+    if keep.is_some() {
+        let current = current.ok_or_else(|| Problem::invalid("`current` is missing"))?;
+        // A guess is a guess, whoever's session it comes from.
+        app.logins.check(address, &username)?;
+        let account = app.catalog.account(&username).await.map_err(problems::of_catalog)?;
+        let hash = account.map(|account| account.password_hash);
+        let right = current.len() <= passwords::LONGEST
+            && app.passwords.verify(current, hash).await.map_err(problems::of_password)?;
+        if !right {
+            metrics::counter!("directory_refusals_total", "reason" => "password").increment(1);
+            return Err(Problem::new(ErrorCode::PermissionDenied, "`current` is not the password"));
+        }
+    } else if current.is_some() {
+        return Err(Problem::invalid("the admin sets a password without `current`"));
+    }
+    let hash = app.passwords.hash(new).await.map_err(problems::of_password)?;
+    let set = app.catalog.set_password(&username, hash, keep, app.clock.millis()).await;
+    set.map_err(problems::of_catalog)?;
+    tracing::info!(account = %username, by_admin = keep.is_none(), "password changed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check_length(field: &str, password: &str) -> Result<(), Problem> {
+    let length = password.chars().count();
+    if length >= passwords::SHORTEST && password.len() <= passwords::LONGEST {
+        return Ok(());
+    }
+    let (shortest, longest) = (passwords::SHORTEST, passwords::LONGEST);
+    Err(Problem::invalid(format!(
+        "`{field}` has {length} characters; it needs at least {shortest}, and at most {longest} bytes"
+    )))
 }

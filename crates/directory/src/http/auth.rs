@@ -18,6 +18,13 @@ pub(super) struct Caller(pub(super) Session);
 #[derive(Debug)]
 pub(super) struct Admin;
 
+/// The request carries the admin token, or a session's.
+#[derive(Debug)]
+pub(super) enum AdminOrCaller {
+    Admin,
+    Caller(Session),
+}
+
 /// Who asks, as [`super::gate`] found it; None where the request did not come over a socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address(pub(super) Option<IpAddr>);
@@ -52,6 +59,19 @@ impl FromRequestParts<Arc<App>> for Admin {
             metrics::counter!("directory_refusals_total", "reason" => "admin_token").increment(1);
             Err(unauthenticated("this is not the admin token"))
         }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for AdminOrCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let is_admin =
+            |token| app.admin_token.as_ref().is_some_and(|admin| secrets::same(token, admin.expose_secret()));
+        if bearer(parts).is_some_and(is_admin) {
+            return Ok(Self::Admin);
+        }
+        Caller::from_request_parts(parts, app).await.map(|Caller(session)| Self::Caller(session))
     }
 }
 

@@ -8,12 +8,14 @@ mod broker;
 mod catalog;
 mod files;
 mod gate;
+mod groups;
 pub mod openapi;
 mod peers;
 mod problems;
 mod search;
 mod service;
 mod sessions;
+mod trust;
 
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ use axum::{
     extract::DefaultBodyLimit,
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post, put},
 };
 use wire::http::{Problem, layers};
 
@@ -51,9 +53,16 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/ca.pem", get(service::ca))
         .route("/v1/accounts", post(accounts::register))
         .route("/v1/accounts/{username}/disable", post(accounts::disable))
+        .route("/v1/accounts/{username}/enable", post(accounts::enable))
+        .route("/v1/accounts/{username}/password", put(accounts::set_password))
         .route("/v1/invites", post(accounts::invite))
-        .route("/v1/sessions", post(sessions::login))
-        .route("/v1/sessions/current", axum::routing::put(sessions::renew).delete(sessions::logout))
+        .route("/v1/sessions", post(sessions::login).get(sessions::list))
+        .route("/v1/sessions/current", put(sessions::renew).delete(sessions::logout))
+        .route("/v1/sessions/{peer_id}", delete(sessions::end))
+        .route("/v1/groups", post(groups::create).get(groups::list))
+        .route("/v1/groups/{name}", get(groups::get).delete(groups::delete))
+        .route("/v1/groups/{name}/members/{username}", put(groups::add).delete(groups::remove))
+        .route("/v1/trust", get(trust::trust))
         .route("/v1/catalog", post(catalog::apply).layer(DefaultBodyLimit::max(DELTA_LIMIT)))
         .route("/v1/search", get(search::search))
         .route("/v1/files/locate", post(files::locate_many).layer(DefaultBodyLimit::max(LOCATE_LIMIT)))

@@ -16,11 +16,12 @@ use wire::{
         AlreadyExists, Conflict, NotFound, PermissionDenied, RateLimited, StorageFull, TooLarge,
         Unauthenticated, Unavailable, Unprocessable,
     },
-    PeerId, Username,
+    GroupName, PeerId, Username,
     http::{
         NoQuery, Problem,
         openapi::{Api, Call},
     },
+    rest::accounts::{Group, GroupRequest, PasswordRequest, SessionItem, TrustQuery, TrustReply},
     rest::directory::{
         AccountReply, AccountRequest, CatalogDelta, CatalogReply, InviteReply, InviteRequest, LocateReply,
         LocateRequest, Located, PageQuery, PeerFile, PeerItem, PeersQuery, RenewReply, RenewRequest, Report,
@@ -57,6 +58,8 @@ pub fn document() -> OpenApi {
         .tag("service", "What anybody may ask: does it work, and whom does it trust.")
         .tag("accounts", "Who may take part.")
         .tag("sessions", "A peer logs in, is heard of, and leaves.")
+        .tag("groups", "Users under one name, for audiences.")
+        .tag("trust", "What peers have to know beside certificates.")
         .tag("catalog", "What a peer has.")
         .tag("finding", "What there is, and who has it.")
         .tag("peers", "Who takes part, and what each has.")
@@ -64,6 +67,8 @@ pub fn document() -> OpenApi {
         .calls("service", service())
         .calls("accounts", accounts())
         .calls("sessions", sessions())
+        .calls("groups", groups())
+        .calls("trust", trust())
         .calls("catalog", catalog())
         .calls("finding", finding())
         .calls("peers", peers())
@@ -85,7 +90,7 @@ fn service() -> [Call; 5] {
     ]
 }
 
-fn accounts() -> [Call; 3] {
+fn accounts() -> [Call; 5] {
     [
         writes(Call::post("/v1/accounts", "register", "Creates an account."))
             .body::<AccountRequest>()
@@ -101,13 +106,34 @@ fn accounts() -> [Call; 3] {
         .part::<Username>("username", "The account.")
         .nothing(StatusCode::NO_CONTENT, "It is closed.")
         .refuses(NotFound, "There is no such account."),
+        admin(Call::post(
+            "/v1/accounts/{username}/enable",
+            "enable",
+            "Opens an account again; what was ended stays ended.",
+        ))
+        .part::<Username>("username", "The account.")
+        .nothing(StatusCode::NO_CONTENT, "It may log in.")
+        .refuses(NotFound, "There is no such account."),
+        writes(session(Call::put(
+            "/v1/accounts/{username}/password",
+            "set_password",
+            "Sets another password.",
+        )))
+        .needs(&["session", "admin"])
+        .says("All other sessions of the account end, and their certificates are refused from then on.")
+        .part::<Username>("username", "The caller's own account; any, for the admin.")
+        .body::<PasswordRequest>()
+        .nothing(StatusCode::NO_CONTENT, "It is set.")
+        .refuses(PermissionDenied, "It is somebody else's account, or `current` is not its password.")
+        .refuses(NotFound, "There is no such account.")
+        .refuses(RateLimited, "Too many attempts from this address, or for this username."),
         admin(Call::post("/v1/invites", "invite", "Makes an invite, with which accounts can be created."))
             .body::<InviteRequest>()
             .answers::<InviteReply>(StatusCode::CREATED, "It is made."),
     ]
 }
 
-fn sessions() -> [Call; 3] {
+fn sessions() -> [Call; 5] {
     [
         writes(Call::post("/v1/sessions", "login", "Logs a peer in."))
             .says("A former session of the same peer ends.")
@@ -122,7 +148,76 @@ fn sessions() -> [Call; 3] {
             .answers::<RenewReply>(StatusCode::OK, "It is renewed."),
         writes(session(Call::delete("/v1/sessions/current", "logout", "Ends the session.")))
             .nothing(StatusCode::NO_CONTENT, "The peer is offline at once for everybody."),
+        session(Call::get("/v1/sessions", "sessions", "Lists where the caller's account is logged in."))
+            .query::<PageQuery>()
+            .lists::<SessionItem>("The open sessions."),
+        writes(session(Call::delete("/v1/sessions/{peer_id}", "end_session", "Ends a session of the caller's account.")))
+            .says(
+                "The peer is offline at once, and other peers refuse its certificate within a lease; until it logs in \
+                 again, nothing is sent to it. It works on a peer that has logged out too.",
+            )
+            .part::<PeerId>("peer_id", "The peer.")
+            .nothing(StatusCode::NO_CONTENT, "It is ended.")
+            .refuses(NotFound, "This account has no such peer."),
     ]
+}
+
+fn groups() -> [Call; 6] {
+    let unknown = "There is no such group, or the caller does not belong to it.";
+    let not_yours = "Only its owner changes a group.";
+    [
+        writes(session(Call::post("/v1/groups", "create_group", "Makes a group.")))
+            .says("Its name is the caller's from now on, also when the group is deleted.")
+            .body::<GroupRequest>()
+            .answers::<Group>(StatusCode::CREATED, "It is made.")
+            .refuses(AlreadyExists, "The name is taken.")
+            .refuses(TooLarge, "It has too many members.")
+            .refuses(Unprocessable, "The account has as many groups as it may, or a member has no account."),
+        session(Call::get("/v1/groups", "groups", "Lists the groups that the caller owns or belongs to."))
+            .query::<PageQuery>()
+            .lists::<Group>("By name."),
+        session(Call::get("/v1/groups/{name}", "group", "Tells who is in a group."))
+            .part::<GroupName>("name", "The group.")
+            .answers::<Group>(StatusCode::OK, "The group.")
+            .refuses(NotFound, unknown),
+        writes(session(Call::delete("/v1/groups/{name}", "delete_group", "Deletes a group.")))
+            .part::<GroupName>("name", "The group.")
+            .nothing(StatusCode::NO_CONTENT, "Audiences that name it name nobody by it.")
+            .refuses(PermissionDenied, not_yours)
+            .refuses(NotFound, unknown),
+        writes(session(Call::put(
+            "/v1/groups/{name}/members/{username}",
+            "add_member",
+            "Takes somebody in.",
+        )))
+        .part::<GroupName>("name", "The group.")
+        .part::<Username>("username", "Who.")
+        .nothing(StatusCode::NO_CONTENT, "They belong to it.")
+        .refuses(PermissionDenied, not_yours)
+        .refuses(NotFound, "There is no such account, or no such group, or the caller does not belong to it.")
+        .refuses(Unprocessable, "The group has as many members as it may."),
+        writes(session(Call::delete(
+            "/v1/groups/{name}/members/{username}",
+            "remove_member",
+            "Takes somebody out.",
+        )))
+        .part::<GroupName>("name", "The group.")
+        .part::<Username>("username", "Who.")
+        .nothing(StatusCode::NO_CONTENT, "They do not belong to it.")
+        .refuses(PermissionDenied, not_yours)
+        .refuses(NotFound, unknown),
+    ]
+}
+
+fn trust() -> [Call; 1] {
+    [session(Call::get(
+        "/v1/trust",
+        "trust",
+        "Tells whose certificates are to be refused, and who is in groups.",
+    ))
+    .says("It has changed whenever a login or a renewal answers another `trust_revision`.")
+    .query::<TrustQuery>()
+    .answers::<TrustReply>(StatusCode::OK, "A page of the revoked, and the groups.")]
 }
 
 fn catalog() -> [Call; 1] {

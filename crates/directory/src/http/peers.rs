@@ -54,10 +54,11 @@ pub(super) async fn files(
     Path(peer): Path<PeerId>,
     Query(PageQuery { limit, cursor }): Query<PageQuery>,
 ) -> Result<Json<Page<PeerFile>>, Problem> {
-    let after: Option<FilesCursor> = page::decode_cursor(cursor.as_deref())?;
+    let call = format!("files of {peer}");
+    let after: Option<FilesCursor> = app.cursors.open(&call, cursor.as_deref())?;
     let limit = page::limit(limit)?;
     let found =
         app.catalog.peer_files(peer, after, limit, &session.username).await.map_err(problems::of_catalog)?;
-    let next_cursor = found.next.map(|key| page::encode_cursor(&key));
+    let next_cursor = found.next.map(|key| app.cursors.seal(&call, &key)).transpose()?;
     Ok(Json(Page { items: found.items, next_cursor }))
 }

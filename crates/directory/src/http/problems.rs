@@ -11,8 +11,8 @@ use crate::{
 pub(super) fn of_catalog(error: CatalogError) -> Problem {
     let detail = error.to_string();
     match error {
-        CatalogError::Taken => Problem::new(ErrorCode::AlreadyExists, detail),
-        CatalogError::Invite => Problem::new(ErrorCode::PermissionDenied, detail),
+        CatalogError::Taken | CatalogError::GroupTaken => Problem::new(ErrorCode::AlreadyExists, detail),
+        CatalogError::Invite | CatalogError::NotYours => Problem::new(ErrorCode::PermissionDenied, detail),
         CatalogError::NotFound(_) => Problem::not_found(detail),
         CatalogError::Conflict { revision } => {
             Problem::new(ErrorCode::Conflict, detail).with("revision", revision)

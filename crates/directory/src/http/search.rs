@@ -14,22 +14,25 @@ use wire::{
 use super::{auth::Caller, catalog::is_media_type, problems};
 use crate::{App, catalog::Search, words};
 
+/// Whose cursors these are.
+const CALL: &str = "search";
+
 pub(super) async fn search(
     State(app): State<Arc<App>>,
     Caller(session): Caller,
     Query(query): Query<SearchQuery>,
 ) -> Result<Json<Page<SearchItem>>, Problem> {
-    let search = read(query)?;
+    let search = read(&app, query)?;
     let found = app
         .catalog
         .search(&search, &session.username, app.clock.millis())
         .await
         .map_err(problems::of_catalog)?;
-    let next_cursor = found.next.map(|key| page::encode_cursor(&key));
+    let next_cursor = found.next.map(|key| app.cursors.seal(CALL, &key)).transpose()?;
     Ok(Json(Page { items: found.items, next_cursor }))
 }
 
-fn read(query: SearchQuery) -> Result<Search, Problem> {
+fn read(app: &App, query: SearchQuery) -> Result<Search, Problem> {
     let SearchQuery { q, media_type, min_size, max_size, holder, online, limit, cursor } = query;
     if q.as_ref().is_some_and(|q| q.len() > words::MAX_QUERY) {
         return Err(Problem::invalid(format!("`q` is longer than {} bytes", words::MAX_QUERY)));
@@ -45,10 +48,7 @@ fn read(query: SearchQuery) -> Result<Search, Problem> {
     if min_size > max_size {
         return Err(Problem::invalid("`min_size` is larger than `max_size`"));
     }
-    let after: Option<i64> = page::decode_cursor(cursor.as_deref())?;
-    if after.is_some_and(|after| after < 0) {
-        return Err(Problem::invalid("`cursor` is not one that an earlier page gave"));
-    }
+    let after: Option<i64> = app.cursors.open(CALL, cursor.as_deref())?;
     Ok(Search {
         words: q.filter(|q| !q.trim().is_empty()).map(|q| words::Query::new(&q)),
         media_type,

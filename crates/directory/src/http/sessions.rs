@@ -6,8 +6,12 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use wire::{
     ErrorCode, PeerId,
-    http::{JsonBody, NoQuery, Problem},
-    rest::directory::{Broker, RenewReply, RenewRequest, SessionReply, SessionRequest},
+    http::{JsonBody, NoQuery, Path, Problem, Query, page},
+    rest::{
+        Page,
+        accounts::SessionItem,
+        directory::{Broker, PageQuery, RenewReply, RenewRequest, SessionReply, SessionRequest},
+    },
 };
 
 use super::{
@@ -45,7 +49,7 @@ pub(super) async fn login(
     let account = app.catalog.account(&username).await.map_err(problems::of_catalog)?;
     let disabled = account.as_ref().is_some_and(|account| account.disabled);
     let hash = account.map(|account| account.password_hash);
-    if !app.passwords.verify(password, hash).await.map_err(problems::of_password)? {
+    if !app.passwords.verify(password, hash.clone()).await.map_err(problems::of_password)? {
         metrics::counter!("directory_refusals_total", "reason" => "password").increment(1);
         return Err(wrong_password());
     }
@@ -61,6 +65,8 @@ pub(super) async fn login(
     let login = Login {
         peer_id,
         username: username.clone(),
+        // The right password of nobody is none.
+        password_hash: hash.ok_or_else(wrong_password)?,
         token: digest,
         sealing_key,
         endpoints,
@@ -69,7 +75,8 @@ pub(super) async fn login(
         lease_until,
     };
     let catalog_revision = app.catalog.login(login).await.map_err(|error| match error {
-        CatalogError::NotFound(_) => disabled_account(),
+        // Meanwhile.
+        CatalogError::NotFound(_) => wrong_password(),
         other => problems::of_catalog(other),
     })?;
     tracing::debug!(peer.id = %peer_id, account = %username, "logged in");
@@ -80,6 +87,7 @@ pub(super) async fn login(
         certificate_pem,
         ca_pem: app.authority.pem().to_owned(),
         catalog_revision,
+        trust_revision: app.catalog.trust_revision(&username).await.map_err(problems::of_catalog)?,
         broker: broker_of(&app, peer_id, now)?,
     };
     Ok((StatusCode::CREATED, Json(reply)))
@@ -120,6 +128,7 @@ pub(super) async fn renew(
     Ok(Json(RenewReply {
         lease_seconds: app.lease.as_secs(),
         catalog_revision,
+        trust_revision: app.catalog.trust_revision(&session.username).await.map_err(problems::of_catalog)?,
         certificate_pem,
         broker: broker_of(&app, session.peer_id, now)?,
     }))
@@ -132,6 +141,33 @@ pub(super) async fn logout(
     _: NoQuery,
 ) -> Result<StatusCode, Problem> {
     app.catalog.logout(session.peer_id, app.clock.millis()).await.map_err(problems::of_catalog)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /v1/sessions`: the machines on which the caller's account is logged in.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+    Query(PageQuery { limit, cursor }): Query<PageQuery>,
+) -> Result<Json<Page<SessionItem>>, Problem> {
+    let after: Option<PeerId> = page::decode_cursor(cursor.as_deref())?;
+    let found = app.catalog.sessions(&session.username, after, page::limit(limit)?, app.clock.millis()).await;
+    let found = found.map_err(problems::of_catalog)?;
+    let mark = |item: SessionItem| SessionItem { current: item.peer_id == session.peer_id, ..item };
+    let next_cursor = found.next.map(|key| page::encode_cursor(&key));
+    Ok(Json(Page { items: found.items.into_iter().map(mark).collect(), next_cursor }))
+}
+
+/// `DELETE /v1/sessions/{peer_id}`: one of the caller's own, by force.
+pub(super) async fn end(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+    Path(peer): Path<PeerId>,
+    _: NoQuery,
+) -> Result<StatusCode, Problem> {
+    let ended = app.catalog.end_session(&session.username, peer, app.clock.millis()).await;
+    ended.map_err(problems::of_catalog)?;
+    tracing::info!(peer.id = %peer, account = %session.username, "a session was ended by its owner");
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -27,6 +27,7 @@ pub struct TestApp {
     pub clock: Clock,
     pub config: Config,
     pub folder: Arc<tempfile::TempDir>,
+    pub passwords: Passwords,
 }
 
 pub struct Answer {
@@ -68,8 +69,9 @@ pub fn app_with(change: impl FnOnce(Config) -> Config) -> TestApp {
     let config =
         change(Config { admin_token: Some(ADMIN.to_owned().into()), ..Config::in_folder(folder.path()) });
     let clock = Clock::by_hand("2026-11-22T12:00:00Z".parse().unwrap());
-    let app = open(&config, &clock);
-    TestApp { router: directory::http::router(app), clock, config, folder: Arc::new(folder) }
+    let passwords = Passwords::cheap_for_tests().unwrap();
+    let app = App::open(&config, clock.clone(), passwords.clone()).unwrap();
+    TestApp { router: directory::http::router(app), clock, config, folder: Arc::new(folder), passwords }
 }
 
 pub fn open(config: &Config, clock: &Clock) -> Arc<App> {

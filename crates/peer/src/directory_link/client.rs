@@ -78,7 +78,7 @@ pub enum Announced {
 }
 
 /// One request, before a directory is chosen for it.
-struct Call {
+pub(super) struct Call {
     method: Method,
     path: String,
     body: Option<Bytes>,
@@ -163,7 +163,7 @@ impl DirectoryClient {
     }
 
     pub async fn close_session(&self) -> Result<(), Failure> {
-        self.send(Call::new(Method::DELETE, "/v1/sessions/current")).await.map(drop).map_err(|r| r.failure)
+        self.tell(Call::new(Method::DELETE, "/v1/sessions/current")).await
     }
 
     pub async fn announce(&self, delta: &CatalogDelta) -> Result<Announced, Failure> {
@@ -194,7 +194,7 @@ impl DirectoryClient {
 
     pub async fn report(&self, id: ContentId, peer_id: PeerId, kind: ReportKind) -> Result<(), Failure> {
         let call = Call::post(format!("/v1/files/{id}/reports"), &Report { peer_id, kind })?;
-        self.send(call).await.map(drop).map_err(|refused| refused.failure)
+        self.tell(call).await
     }
 
     pub async fn peers(&self, query: &PeersQuery) -> Result<Page<PeerItem>, Failure> {
@@ -224,9 +224,14 @@ impl DirectoryClient {
         self.ask(Call::get(format!("/v1/peers/{id}/files"), query)?).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
+    pub(super) async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, Failure> {
         let bytes = self.send(call).await.map_err(|refused| refused.failure)?;
         parse(&bytes)
+    }
+
+    /// A call whose answer says nothing but that it was done.
+    pub(super) async fn tell(&self, call: Call) -> Result<(), Failure> {
+        self.send(call).await.map(drop).map_err(|refused| refused.failure)
     }
 
     /// Asks the directories in turn, beginning with the one that answered last, until one answers.
@@ -308,20 +313,24 @@ impl DirectoryClient {
 }
 
 impl Call {
-    fn new(method: Method, path: impl Into<String>) -> Self {
+    pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
         Self { method, path: path.into(), body: None, with_token: true, limit: ANSWER_LIMIT }
     }
 
-    fn with_body(method: Method, path: impl Into<String>, body: &impl Serialize) -> Result<Self, Failure> {
+    pub(super) fn with_body(
+        method: Method,
+        path: impl Into<String>,
+        body: &impl Serialize,
+    ) -> Result<Self, Failure> {
         let body = serde_json::to_vec(body).map_err(Failure::internal)?;
         Ok(Self { body: Some(body.into()), ..Self::new(method, path) })
     }
 
-    fn post(path: impl Into<String>, body: &impl Serialize) -> Result<Self, Failure> {
+    pub(super) fn post(path: impl Into<String>, body: &impl Serialize) -> Result<Self, Failure> {
         Self::with_body(Method::POST, path, body)
     }
 
-    fn get(path: impl Into<String>, query: &impl Serialize) -> Result<Self, Failure> {
+    pub(super) fn get(path: impl Into<String>, query: &impl Serialize) -> Result<Self, Failure> {
         let query = serde_urlencoded::to_string(query).map_err(Failure::internal)?;
         Ok(Self::new(Method::GET, format!("{}?{query}", path.into())))
     }

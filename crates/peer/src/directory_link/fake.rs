@@ -220,6 +220,7 @@ async fn open(
         certificate_pem,
         ca_pem: shared.authority.pem.clone(),
         catalog_revision: known.revision,
+        trust_revision: 0,
         broker: None,
     };
     Ok((StatusCode::CREATED, Json(reply)))
@@ -240,7 +241,7 @@ async fn renew(
         known.endpoints = endpoints;
     }
     let (lease_seconds, catalog_revision) = (known.lease_seconds, known.revision);
-    Ok(Json(RenewReply { lease_seconds, catalog_revision, certificate_pem, broker: None }))
+    Ok(Json(RenewReply { lease_seconds, catalog_revision, trust_revision: 0, certificate_pem, broker: None }))
 }
 
 async fn close(

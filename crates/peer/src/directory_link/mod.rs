@@ -7,6 +7,7 @@
 //! Nothing here touches a byte of a file, and nothing of a running download depends on it: with the directory down,
 //! what is being fetched goes on, and only new questions fail with `unavailable`.
 
+mod accounts;
 pub mod announce;
 pub mod client;
 #[cfg(test)]

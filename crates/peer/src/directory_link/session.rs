@@ -82,8 +82,20 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Command {
-    Login { username: Username, password: SecretString, reply: oneshot::Sender<Result<(), Failure>> },
-    Logout { reply: oneshot::Sender<()> },
+    Login {
+        username: Username,
+        password: SecretString,
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    Logout {
+        reply: oneshot::Sender<()>,
+    },
+    SetPassword {
+        username: Username,
+        current: SecretString,
+        new: SecretString,
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
 }
 
 struct Worker {
@@ -144,6 +156,21 @@ impl Session {
         let (reply, done) = oneshot::channel();
         self.send(Command::Logout { reply }).await?;
         done.await.map_err(|_| stopping())
+    }
+
+    /// Gives the account another password. The other sessions of the account end, this one goes on.
+    ///
+    /// # Errors
+    /// What the directory says: `permission_denied` for a wrong password or another account, `invalid_argument`.
+    pub async fn set_password(
+        &self,
+        username: Username,
+        current: SecretString,
+        new: SecretString,
+    ) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::SetPassword { username, current, new, reply }).await?;
+        answer.await.map_err(|_| stopping())?
     }
 
     pub fn status(&self) -> LinkStatus {
@@ -227,6 +254,16 @@ impl Worker {
                 }
                 let _gone = reply.send(opened);
             }
+            Command::SetPassword { username, current, new, reply } => {
+                let set = self.parts.client.set_password(&username, &current, &new).await;
+                // The next login by itself needs the new one.
+                if let (Ok(()), Some((_, password))) =
+                    (&set, self.credentials.as_mut().filter(|(known, _)| *known == username))
+                {
+                    *password = new;
+                }
+                let _gone = reply.send(set);
+            }
             Command::Logout { reply } => {
                 self.goodbye().await;
                 self.credentials = None;
@@ -296,6 +333,7 @@ impl Worker {
         }
         self.parts.held.renewed(mark, reply.catalog_revision);
         self.alive();
+        self.parts.tls.trust().hear(reply.trust_revision);
     }
 
     /// The directory does not know our token any more.
@@ -355,6 +393,7 @@ impl Worker {
         self.tell_endpoints = false;
         self.parts.held.opened(reply.catalog_revision);
         self.alive();
+        self.parts.tls.trust().hear(reply.trust_revision);
         Ok(())
     }
 

@@ -23,6 +23,7 @@ mod tables;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,10 +33,13 @@ use daemon::Clock;
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Transaction;
 use tokio::sync::{broadcast, watch};
-use wire::rest::{
-    Audience,
-    directory::{CatalogDelta, MAX_DELTA_ENTRIES},
-    pclient::FileEvent,
+use wire::{
+    GroupName,
+    rest::{
+        Audience,
+        directory::{CatalogDelta, MAX_DELTA_ENTRIES},
+        pclient::FileEvent,
+    },
 };
 
 pub(crate) use self::entry::media_type_of;
@@ -272,6 +276,14 @@ impl Library {
     /// Where the store cannot be read.
     pub fn is_withheld(&self, id: &ContentId) -> Result<bool, Failure> {
         self.inner.store.read(|connection| tables::is_withheld(connection, id))
+    }
+
+    /// The groups that files here are for, or will be.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub fn groups(&self) -> Result<BTreeSet<GroupName>, Failure> {
+        self.inner.store.read(tables::groups)
     }
 
     /// Says who may have a content, under all of its names. False where it is not shared.

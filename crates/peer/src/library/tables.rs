@@ -3,7 +3,7 @@
 //! An edit decides by what the tables say, never by the index, which may lag by the commits of one group.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use std::{
 use content::{ChainingValue, ContentId, Layout, SafeName};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use wire::rest::Audience;
+use wire::{GroupName, rest::Audience};
 
 use super::{
     FileStamp, NewFile, Origin, SharedEntry,
@@ -449,6 +449,20 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Index> {
     outcome.folder_audiences.extend(folders);
     index.follow(&outcome);
     Ok(index)
+}
+
+/// The groups that audiences name.
+pub(super) fn groups(connection: &Connection) -> rusqlite::Result<BTreeSet<GroupName>> {
+    let mut query = connection.prepare_cached(
+        "SELECT DISTINCT audience FROM audiences WHERE instr(audience, '\"@') > 0
+         UNION SELECT audience FROM folder_audiences WHERE instr(audience, '\"@') > 0",
+    )?;
+    let mut rows = query.query([])?;
+    let mut groups = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        groups.extend(audience_of(Some(row.get_ref(0)?.as_str()?)).groups().cloned());
+    }
+    Ok(groups)
 }
 
 /// Whether a content was given to this peer alone.

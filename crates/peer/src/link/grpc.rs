@@ -57,8 +57,13 @@ pub(super) async fn connect(
 impl GrpcLink {
     /// Asks over a connection to a peer, whoever made it.
     pub(crate) async fn over(connection: Connection, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
-        let Connection { stream, ended, .. } = connection;
-        let tasks = h2::Tracked { lifecycle: lifecycle.clone(), ended: ended.clone() };
+        let Connection { stream, ended, other, trust, .. } = connection;
+        let tasks = h2::Tracked {
+            lifecycle: lifecycle.clone(),
+            ended: ended.clone(),
+            trust: trust.clone(),
+            other: other.clone(),
+        };
         let (sender, serving) = http2::Builder::new(tasks)
             .timer(TokioTimer::new())
             .initial_stream_window_size(h2::STREAM_WINDOW)
@@ -71,8 +76,11 @@ impl GrpcLink {
             .handshake(TokioIo::new(stream))
             .await?;
         lifecycle.spawn("connection to a peer", async move {
-            if let Some(Err(error)) = ended.run_until_cancelled(serving).await {
-                tracing::debug!(%error, "a connection to a peer ended badly");
+            tokio::select! {
+                served = serving => if let Err(error) = served {
+                    tracing::debug!(%error, "a connection to a peer ended badly");
+                },
+                () = trust.over(&ended, &other) => {}
             }
         });
         Ok(Self { channel: Channel { sender } })

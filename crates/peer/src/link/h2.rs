@@ -9,6 +9,8 @@ use std::{future::Future, time::Duration};
 use daemon::Lifecycle;
 use tokio_util::sync::CancellationToken;
 
+use crate::{tls::Caller, trust::Trust};
+
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
 /// What a caller may have under way towards us: questions are short, and what it sends beyond them would be kept in
@@ -31,11 +33,14 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const PING_CALLER_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const PING_CALLER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs what a connection starts as tasks of the process's lifecycle, until the connection's own end is called for.
+/// Runs what a connection starts as tasks of the process's lifecycle, until the connection's own end is called for:
+/// because we are somebody else, or the other is not trusted any more.
 #[derive(Debug, Clone)]
 pub(crate) struct Tracked {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) ended: CancellationToken,
+    pub(crate) trust: Trust,
+    pub(crate) other: Caller,
 }
 
 impl<F> hyper::rt::Executor<F> for Tracked
@@ -44,7 +49,12 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, task: F) {
-        let ended = self.ended.clone();
-        self.lifecycle.spawn("http/2 stream", async move { ended.run_until_cancelled(task).await });
+        let Self { ended, trust, other, .. } = self.clone();
+        self.lifecycle.spawn("http/2 stream", async move {
+            tokio::select! {
+                _ = task => {}
+                () = trust.over(&ended, &other) => {}
+            }
+        });
     }
 }

@@ -365,6 +365,7 @@ impl Links {
     /// # Errors
     /// As [`Self::get`]; `unavailable` where there would be the relay for a smaller one.
     pub async fn get_for(&self, target: &Target, lane: usize, size: u64) -> Result<Link, LinkError> {
+        self.check(target)?;
         let lines = self.lines(target.peer_id);
         *lines.used.lock() = Some(Instant::now());
         let mut link = self.choose(target, &lines, lane, size).await;
@@ -376,6 +377,14 @@ impl Links {
         }
         self.tell(target, &lines);
         link
+    }
+
+    /// Whoever is revoked is asked nothing either.
+    fn check(&self, target: &Target) -> Result<(), LinkError> {
+        if self.inner.tls.trust().refuses(target.peer_id, &target.username) {
+            return Err(LinkError::Unreachable("its session was ended".to_owned()));
+        }
+        Ok(())
     }
 
     async fn choose(
@@ -418,6 +427,7 @@ impl Links {
     /// # Errors
     /// See [`LinkError`]; a refusal is an answer.
     pub async fn try_out(&self, target: &Target) -> Result<Duration, LinkError> {
+        self.check(target)?;
         let begun = Instant::now();
         let connecting = grpc::connect(target, &self.inner.tls, &self.inner.lifecycle);
         let link = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {

@@ -58,6 +58,7 @@ use crate::{
         offers::{self as table, Added, Limits, OfferRow},
     },
     tls::Caller,
+    trust::Trust,
 };
 
 /// Offers that nobody has answered end after this time, on either side.
@@ -92,6 +93,8 @@ pub struct Parameters {
     pub mail: Option<Mail>,
     /// Whose offers are accepted without asking.
     pub accept_from: Vec<Offerer>,
+    /// Who belongs to which group.
+    pub trust: Trust,
 }
 
 /// All offers of this peer, those of others and its own. Clones are the same.
@@ -334,12 +337,19 @@ impl Offers {
         let entry = self.parts().library.get(id);
         let entry = entry.ok_or_else(|| Failure::not_found("this peer does not share such a file"))?;
         match &entry.audience {
-            Audience::Users(users) if !users.contains(to) && to != account => Err(Failure::new(
+            Audience::Users(_) if !self.is_for(&entry.audience, to, account) => Err(Failure::new(
                 ErrorCode::PermissionDenied,
                 format!("{} is not shared with {to}: put {to} into its audience first", entry.name),
             )),
             Audience::Network | Audience::Users(_) => Ok(entry),
         }
+    }
+
+    fn is_for(&self, audience: &Audience, to: &Username, account: &Username) -> bool {
+        let trust = &self.parts().trust;
+        to == account
+            || audience.names(to)
+            || audience.groups().any(|group| trust.belongs(account, group, to))
     }
 
     fn others(&self, machines: &[PeerItem]) -> Vec<PeerItem> {

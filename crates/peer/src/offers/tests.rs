@@ -104,6 +104,7 @@ impl Peer {
             own_id: pclient.about.peer_id,
             mail: None,
             accept_from: accept_from.to_vec(),
+            trust: crate::trust::Trust::default(),
         };
         Offers::start(parameters, None, &self.lifecycle)
     }

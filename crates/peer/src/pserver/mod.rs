@@ -48,7 +48,8 @@ use crate::{
     connection::{self, Connection},
     link::{GrpcLink, Reversals, Rung, h2, reverse::Token},
     service::{Full, Portions, Service},
-    tls::{NetworkTls, Purpose},
+    tls::{Caller, NetworkTls, Purpose},
+    trust::Trust,
 };
 
 /// A caller that has not proven who it is, and what for it came, by then is hung up on.
@@ -140,7 +141,7 @@ impl Pserver {
             refuse(why);
             anyhow::anyhow!(why)
         })?;
-        let Connection { stream, other: mut caller, ended, purpose, .. } = connection;
+        let Connection { stream, other: mut caller, ended, purpose, trust } = connection;
         let rung = match purpose {
             Purpose::Calls => Rung::Direct,
             Purpose::Reversal => {
@@ -148,13 +149,19 @@ impl Pserver {
                 Rung::Reversed
             }
         };
+        let other = caller.clone();
         let router =
             self.router.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(caller.clone());
                 request.extensions_mut().insert(rung);
                 request.map(axum::body::Body::new)
             });
-        let tasks = h2::Tracked { lifecycle: self.lifecycle.clone(), ended: ended.clone() };
+        let tasks = h2::Tracked {
+            lifecycle: self.lifecycle.clone(),
+            ended: ended.clone(),
+            trust: trust.clone(),
+            other: other.clone(),
+        };
         let serving = http2::Builder::new(tasks)
             .timer(TokioTimer::new())
             .initial_stream_window_size(h2::QUESTION_WINDOW)
@@ -171,11 +178,20 @@ impl Pserver {
         let soft = self.lifecycle.soft();
         tokio::select! {
             ended = serving.as_mut() => return Ok(ended?),
-            // Logged out: at once, whatever is under way.
-            () = ended.cancelled() => return Ok(()),
+            // Logged out, we or they: at once, whatever is under way.
+            () = trust.over(&ended, &other) => {
+                hung_up(&other, &trust);
+                return Ok(());
+            }
             () = soft.cancelled() => serving.as_mut().graceful_shutdown(),
         }
-        Ok(serving.await?)
+        tokio::select! {
+            ended = serving => Ok(ended?),
+            () = trust.over(&ended, &other) => {
+                hung_up(&other, &trust);
+                Ok(())
+            }
+        }
     }
 
     /// Gives a connection that we had asked for to whoever waits for it.
@@ -195,6 +211,13 @@ impl Pserver {
 fn ended(how: anyhow::Result<()>) {
     if let Err(error) = how {
         tracing::debug!(error = %format!("{error:#}"), "a connection from a peer ended badly");
+    }
+}
+
+fn hung_up(other: &Caller, trust: &Trust) {
+    if trust.refuses(other.peer_id, &other.username) {
+        metrics::counter!("trueque_connections_cut_total").increment(1);
+        tracing::info!(peer.id = %other.peer_id, "hung up on a peer whose session was ended");
     }
 }
 

@@ -61,6 +61,7 @@ impl Peer {
             upload_limit: Throttle::new(0),
             on_changed: Arc::new(|_| {}),
             audit,
+            trust: tls.trust().clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let door = listener.local_addr().unwrap();

@@ -92,6 +92,13 @@ impl PeerBook {
         Err(answer.err().unwrap_or(Refused::UnknownSender))
     }
 
+    /// What is known of a peer is not so any more; it is looked up before it is believed again.
+    pub(crate) fn forget(&self, peer: PeerId) {
+        if let Some(page) = self.pages.lock().get(&peer) {
+            page.entry.lock().known = None;
+        }
+    }
+
     /// The key to seal for a peer with, where it is another one than `listed`, which somebody read at the directory
     /// some time ago.
     pub(crate) fn instead_of(&self, peer: PeerId, listed: &PeerKey) -> Option<PeerKey> {

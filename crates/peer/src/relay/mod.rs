@@ -51,7 +51,7 @@ use self::{
     table::Table,
     window::{Window, Windows},
 };
-use crate::{directory_link::DirectoryClient, identity::Identity};
+use crate::{directory_link::DirectoryClient, identity::Identity, trust::Trust};
 
 /// What the relay needs of the peer.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub struct RelayParts {
     /// Says who a sender is and which sealing key is theirs.
     pub directory: DirectoryClient,
     pub limits: Limits,
+    /// Who is refused whatever they seal.
+    pub trust: Trust,
 }
 
 /// The relay of this peer. Clones are the same.
@@ -75,6 +77,7 @@ struct Inner {
     broker: Broker,
     keys: OwnKeys,
     book: PeerBook,
+    trust: Trust,
     table: Arc<Table>,
     windows: Windows,
     seen: Mutex<Seen>,
@@ -97,7 +100,7 @@ impl Relay {
     /// # Errors
     /// Where the identity's sealing key cannot be used.
     pub fn start(parts: RelayParts, lifecycle: &Lifecycle) -> anyhow::Result<(Self, Inbox)> {
-        let RelayParts { identity, broker, deliveries, directory, limits } = parts;
+        let RelayParts { identity, broker, deliveries, directory, limits, trust } = parts;
         let Deliveries { live, wants, answers, mailbox } = deliveries;
         let table = Arc::<Table>::default();
         let bringing = table::bring_answers(table.clone(), answers, broker.state(), lifecycle.soft());
@@ -110,6 +113,7 @@ impl Relay {
             broker,
             keys: OwnKeys::of(&identity).context("PEER_DATA_DIR: the sealing key")?,
             book: PeerBook::new(Arc::new(lookup)),
+            trust,
             table,
             windows: Windows::default(),
             seen: Mutex::default(),

@@ -120,6 +120,11 @@ impl Relay {
             return Err(Refused::StaleKey);
         }
         let known = self.inner.book.sender(routing.from, envelope.sender_key).await?;
+        if self.inner.trust.refuses(known.caller.peer_id, &known.caller.username) {
+            // It may have logged in as somebody else since it was looked up.
+            self.inner.book.forget(routing.from);
+            return Err(Refused::Revoked);
+        }
         let (mut question, reply) = envelope.open(&self.inner.keys, &known.key, routing)?;
         // A want may come twice, as when this process ended before it was stored; who stores them knows.
         let is_copy = || !self.inner.seen.lock().is_new(routing.from, routing.message_id, Instant::now());

@@ -15,6 +15,8 @@ pub(crate) enum Refused {
     UnknownSender,
     /// The sender cannot be looked up now.
     NoDirectory,
+    /// The session of the sender was ended.
+    Revoked,
     /// The seal does not hold: changed, cut out of another message, or by somebody else.
     Forged,
     /// This question was asked before.
@@ -38,6 +40,7 @@ impl Refused {
             Self::StaleKey => "stale key",
             Self::UnknownSender => "unknown sender",
             Self::NoDirectory => "no directory",
+            Self::Revoked => "session ended",
             Self::Forged => "forged",
             Self::Replayed => "replayed",
             Self::NobodyAsks => "nobody asks",

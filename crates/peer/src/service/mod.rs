@@ -40,6 +40,7 @@ use crate::{
     offers::Offers,
     throttle::Throttle,
     tls::Caller,
+    trust::Trust,
 };
 
 /// Chaining values in one `Describe` answer: 256 KiB of them.
@@ -71,6 +72,7 @@ pub struct Parameters {
     pub upload_limit: Throttle,
     pub on_changed: OnChanged,
     pub audit: Audit,
+    pub trust: Trust,
 }
 
 /// Answers other peers. Clones are the same service.
@@ -96,6 +98,7 @@ struct Inner {
     receivers: Receivers,
     on_changed: OnChanged,
     audit: Audit,
+    trust: Trust,
     offers: OnceLock<Offers>,
 }
 
@@ -107,7 +110,7 @@ enum Held {
 
 impl Service {
     pub fn new(parameters: Parameters) -> Self {
-        let Parameters { library, parts, max_uploads, upload_limit, on_changed, audit } = parameters;
+        let Parameters { library, parts, max_uploads, upload_limit, on_changed, audit, trust } = parameters;
         let inner = Inner {
             bell: library.bell().clone(),
             library,
@@ -123,6 +126,7 @@ impl Service {
             receivers: Receivers::default(),
             on_changed,
             audit,
+            trust,
             offers: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -346,6 +350,7 @@ impl Service {
         caller: &Caller,
         offer: &proto::OfferRequest,
     ) -> Result<proto::OfferReply, Failure> {
+        self.inner.trust.admit(caller)?;
         let offers = self.inner.offers.get();
         let offers = offers.ok_or_else(|| Failure::unavailable("nobody takes offers here yet"))?;
         let answer = offers.receive(caller, offer).await?;
@@ -353,6 +358,7 @@ impl Service {
     }
 
     fn held(&self, caller: &Caller, id: ContentId) -> Result<Held, Failure> {
+        self.inner.trust.admit(caller)?;
         let entries = self.inner.library.entries(&id);
         if let Some(entry) = entries.into_iter().find(|entry| self.may_see(caller, &entry.audience)) {
             return Ok(Held::Whole(entry));
@@ -365,13 +371,14 @@ impl Service {
     }
 
     fn may_see(&self, caller: &Caller, audience: &Audience) -> bool {
-        match audience {
-            Audience::Network => true,
-            Audience::Users(users) => {
-                users.contains(&caller.username)
-                    || self.inner.owner.load().as_deref() == Some(&caller.username)
-            }
+        let (trust, owner, user) = (&self.inner.trust, self.inner.owner.load(), &caller.username);
+        if trust.refuses(caller.peer_id, user) {
+            return false;
         }
+        let by_group = |owner: &Username| audience.groups().any(|group| trust.belongs(owner, group, user));
+        *audience == Audience::Network
+            || audience.names(user)
+            || owner.as_deref().is_some_and(|owner| owner == user || by_group(owner))
     }
 
     fn outline(&self, id: ContentId) -> Result<Arc<Outline>, Failure> {

@@ -20,6 +20,9 @@ EXCUSES = [
     r"`csr_pem` is ",
     # What is an IPv6 address is more than a pattern can say.
     r"`endpoints\[\d+\]` is not `host:port`",
+    # Needed of an account, and not of the admin.
+    r"`current` is missing",
+    r"the admin sets a password without `current`",
     # One value bounds another one.
     r"`min_size` is larger than `max_size`",
     r"`revision` must be larger than `base_revision`",

@@ -155,7 +155,7 @@ def examine(name: str, url: str, known: dict[str, str], network: Network) -> boo
     ]
     ours = {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1", "NO_PROXY": "*"}
     env = os.environ | known | ours
-    last = {"directory": ["logout"], "pclient": ["login", "logout"]}[name]
+    last = {"directory": ["end_session", "logout"], "pclient": ["login", "logout", "end_session"]}[name]
     without = [word for call in last for word in ("--exclude-operation-id", call)]
     only = [word for call in last for word in ("--include-operation-id", call)]
     passes = [[*without, "--max-time", str(SECONDS)], [*only, "--max-time", "10"]]

@@ -23,6 +23,7 @@ mod secrets;
 mod sizes;
 mod small;
 mod swarm;
+mod trust;
 mod waiting;
 mod withdrawn;
 

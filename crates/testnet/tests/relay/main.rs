@@ -23,6 +23,7 @@ mod station;
 mod talk;
 mod tap;
 mod tls;
+mod trust;
 mod withdrawn;
 
 use testnet::sample;

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Audience,
-    schema::{Endpoint, FileName, MediaType, MediaTypes, Pem, SealingKey},
+    schema::{Endpoint, FileName, ListedKey, MediaType, MediaTypes, Pem, SealingKey},
 };
 use crate::{PeerId, Username};
 
@@ -74,6 +74,10 @@ pub struct SessionReply {
     pub ca_pem: String,
     /// The revision of this peer's catalog that the directory holds; 0 where it holds none.
     pub catalog_revision: u64,
+    /// What `GET /v1/trust` answers has changed when this is another number.
+    #[serde(default)]
+    #[schema(required, maximum = 9007199254740991u64)]
+    pub trust_revision: u64,
     /// The relay's broker; null where there is none.
     #[schema(required)]
     pub broker: Option<Broker>,
@@ -148,6 +152,10 @@ pub struct RenewReply {
     pub lease_seconds: u64,
     /// The revision of this peer's catalog that the directory holds.
     pub catalog_revision: u64,
+    /// What `GET /v1/trust` answers has changed when this is another number.
+    #[serde(default)]
+    #[schema(required, maximum = 9007199254740991u64)]
+    pub trust_revision: u64,
     /// The new certificate, where one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Pem>, nullable = false)]
@@ -336,8 +344,8 @@ pub struct Holder {
     pub pieces_held: u32,
     /// When it was heard of.
     pub last_seen: Timestamp,
-    /// Its key for the relay.
-    #[schema(value_type = SealingKey)]
+    /// Its key for the relay; empty where its session was ended by force.
+    #[schema(value_type = ListedKey)]
     pub sealing_key: String,
     /// Whether the network has a relay through which this peer can be asked.
     pub relay: bool,
@@ -414,8 +422,8 @@ pub struct PeerItem {
     pub online: bool,
     /// When it was heard of.
     pub last_seen: Timestamp,
-    /// Its key for the relay.
-    #[schema(value_type = SealingKey)]
+    /// Its key for the relay; empty where its session was ended by force.
+    #[schema(value_type = ListedKey)]
     pub sealing_key: String,
     /// Whether the network has a relay through which it can be asked.
     pub relay: bool,

@@ -3,6 +3,7 @@
 //! What a program *receives* refuses unknown fields; what it *answers* may grow, so readers of answers ignore what
 //! they do not know.
 
+pub mod accounts;
 pub mod directory;
 pub mod pclient;
 pub mod schema;
@@ -10,7 +11,7 @@ pub mod schema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Username;
+use crate::{GroupName, Member, Username};
 
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -22,24 +23,48 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
-/// Who may see and fetch a shared file: everybody on the network, written `"network"`, or the named users and the
-/// owner, written as a list of usernames.
+/// Who may see and fetch a shared file: everybody on the network, written `"network"`, or the named users, the members
+/// of the named groups, and the owner, written as a list of `username` and `@group`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "AudienceText", into = "AudienceText")]
 pub enum Audience {
     #[default]
     Network,
-    Users(Vec<Username>),
+    Users(Vec<Member>),
 }
 
-/// The most usernames of an [`Audience`].
+/// The most entries of an [`Audience`].
 pub const MAX_AUDIENCE: usize = 1_000;
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "an audience is \"network\" or a list of usernames")]
+#[serde(untagged, expecting = "an audience is \"network\" or a list of usernames and @groups")]
 enum AudienceText {
     Word(String),
-    Users(Vec<Username>),
+    Users(Vec<Member>),
+}
+
+impl Audience {
+    /// Whether it names this user, not counting groups.
+    pub fn names(&self, user: &Username) -> bool {
+        match self {
+            Self::Network => false,
+            Self::Users(members) => {
+                members.iter().any(|member| matches!(member, Member::User(it) if it == user))
+            }
+        }
+    }
+
+    /// The groups that it names.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
+        let members = match self {
+            Self::Network => &[],
+            Self::Users(members) => members.as_slice(),
+        };
+        members.iter().filter_map(|member| match member {
+            Member::Group(group) => Some(group),
+            Member::User(_) => None,
+        })
+    }
 }
 
 impl TryFrom<AudienceText> for Audience {
@@ -49,10 +74,10 @@ impl TryFrom<AudienceText> for Audience {
         match text {
             AudienceText::Word(word) if word == "network" => Ok(Self::Network),
             AudienceText::Word(word) => {
-                Err(format!("an audience is \"network\" or a list of usernames, not {word:?}"))
+                Err(format!("an audience is \"network\" or a list of usernames and @groups, not {word:?}"))
             }
             AudienceText::Users(users) if users.len() > MAX_AUDIENCE => {
-                Err(format!("an audience has at most {MAX_AUDIENCE} usernames"))
+                Err(format!("an audience has at most {MAX_AUDIENCE} entries"))
             }
             AudienceText::Users(users) => Ok(Self::Users(users)),
         }

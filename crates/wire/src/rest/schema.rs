@@ -9,7 +9,7 @@ use utoipa::{
 };
 
 use super::{Audience, MAX_AUDIENCE};
-use crate::{PeerId, Username};
+use crate::{GroupName, Member, PeerId, Username};
 
 macro_rules! texts {
     ($($type:ident: $bounds:expr, $pattern:literal, $example:literal, $about:literal;)*) => {$(
@@ -44,6 +44,8 @@ stand_ins! {
     Endpoint;
     /// [`content::SafeName`], where it is read as plain text.
     FileName;
+    /// A [`SealingKey`], or nothing where the peer's session was ended.
+    ListedKey;
     MediaType;
     /// A media type, or all of a kind.
     MediaTypes;
@@ -58,6 +60,10 @@ texts! {
         "A machine: the first 16 bytes of the SHA-256 of its public key, in hex.";
     Username: (3, 32), "^[a-z][a-z0-9._-]{2,31}$", "ana",
         "The name of an account.";
+    GroupName: (3, 32), "^[a-z][a-z0-9._-]{2,31}$", "lab",
+        "The name of a group of users.";
+    Member: (3, 33), "^@?[a-z][a-z0-9._-]{2,31}$", "@lab",
+        "A user, or a group of users with `@` before its name.";
     Endpoint: (3, 255), r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$",
         "192.0.2.7:50051",
         "`HOST:PORT` or `[V6]:PORT`.";
@@ -72,6 +78,8 @@ texts! {
         "What it is called in this API.";
     Pem: (1, 65536), "^-----BEGIN [A-Z ]+-----", "-----BEGIN CERTIFICATE REQUEST-----\n…",
         "PEM.";
+    ListedKey: (0, 64), "^([0-9a-f]{64})?$", "f3b1a2c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80",
+        "An X25519 public key, in hex; empty where the peer's session was ended by its owner or an admin.";
     SealingKey: (64, 64), "^[0-9a-f]{64}$", "f3b1a2c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f80",
         "An X25519 public key, in hex.";
 }
@@ -79,9 +87,9 @@ texts! {
 impl PartialSchema for Audience {
     fn schema() -> RefOr<Schema> {
         let network = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["network"]));
-        let users = ArrayBuilder::new().items(Username::schema()).max_items(Some(MAX_AUDIENCE));
+        let users = ArrayBuilder::new().items(Member::schema()).max_items(Some(MAX_AUDIENCE));
         let either = OneOfBuilder::new().item(network).item(users).description(Some(
-            "Who may find and fetch a file: everybody on the network, or these users and its owner.",
+            "Who may find and fetch a file: everybody on the network, or its owner and these users and groups. A group counts while the owner owns it or belongs to it.",
         ));
         Schema::from(either.build()).into()
     }

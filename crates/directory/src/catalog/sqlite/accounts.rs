@@ -1,15 +1,17 @@
-//! What is written about accounts, invites and sessions.
+//! What is written about accounts, invites and sessions, and whose certificates are refused since.
 
-use rusqlite::{OptionalExtension, params};
-use wire::Username;
+use rusqlite::{Connection, OptionalExtension, params};
+use wire::{PeerId, Username, rest::accounts::Revoked};
 
 use super::{
-    delta,
+    delta, groups,
+    locate::time,
     roster::{self, Effect},
     writer::{JobError, Tx},
 };
 use crate::{
-    catalog::{CatalogError, Login, Renewal},
+    catalog::{CatalogError, Login, Renewal, RevokedCursor},
+    leases,
     secrets::Digest256,
 };
 
@@ -58,6 +60,7 @@ pub(super) fn create_invite(
     Ok(())
 }
 
+/// Ends the account's sessions; what certificates there are is refused from now on.
 pub(super) fn disable_account(tx: &mut Tx<'_>, username: &Username, now: i64) -> Result<(), JobError> {
     let known = tx
         .conn
@@ -66,19 +69,137 @@ pub(super) fn disable_account(tx: &mut Tx<'_>, username: &Username, now: i64) ->
     if known == 0 {
         return Err(JobError::Refused(CatalogError::NotFound("the account")));
     }
-    let rows: Vec<i64> = tx
+    end_all(tx, username, None, now)?;
+    revoke(tx, username, WHOLE_ACCOUNT, now)?;
+    Ok(())
+}
+
+/// The account may log in again. What it had before the end stays ended.
+pub(super) fn enable_account(tx: &mut Tx<'_>, username: &Username) -> Result<(), JobError> {
+    let known = tx
         .conn
-        .prepare_cached("SELECT id FROM peers WHERE username = ?1 AND token IS NOT NULL")?
-        .query_map([username.as_str()], |row| row.get(0))?
+        .prepare_cached("UPDATE accounts SET disabled = 0 WHERE username = ?1")?
+        .execute([username.as_str()])?;
+    if known == 0 {
+        return Err(JobError::Refused(CatalogError::NotFound("the account")));
+    }
+    pardon(tx, username, WHOLE_ACCOUNT)?;
+    Ok(())
+}
+
+/// Ends all sessions but `keep`'s: whoever has the old password has nothing any more.
+pub(super) fn set_password(
+    tx: &mut Tx<'_>,
+    username: &Username,
+    password_hash: &str,
+    keep: Option<PeerId>,
+    now: i64,
+) -> Result<(), JobError> {
+    let known = tx
+        .conn
+        .prepare_cached("UPDATE accounts SET password_hash = ?2 WHERE username = ?1")?
+        .execute([username.as_str(), password_hash])?;
+    if known == 0 {
+        return Err(JobError::Refused(CatalogError::NotFound("the account")));
+    }
+    end_all(tx, username, keep, now)
+}
+
+/// Ends the session of one of the account's own peers, if it has one, and refuses its certificates.
+pub(super) fn end_session(
+    tx: &mut Tx<'_>,
+    username: &Username,
+    peer: PeerId,
+    now: i64,
+) -> Result<(), JobError> {
+    let row: Option<i64> = tx
+        .conn
+        .prepare_cached("SELECT id FROM peers WHERE peer_id = ?1 AND username = ?2")?
+        .query_row(params![peer.as_bytes(), username.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(row) = row else { return Err(JobError::Refused(CatalogError::NotFound("the session"))) };
+    end(tx, row, username, peer.as_bytes(), now)
+}
+
+fn end_all(tx: &mut Tx<'_>, username: &Username, keep: Option<PeerId>, now: i64) -> Result<(), JobError> {
+    let peers: Vec<(i64, [u8; 16])> = tx
+        .conn
+        .prepare_cached("SELECT id, peer_id FROM peers WHERE username = ?1")?
+        .query_map([username.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    rows.into_iter().try_for_each(|row| logout(tx, row, now))
+    let others = peers.into_iter().filter(|(_, id)| keep.is_none_or(|keep| keep.as_bytes() != id));
+    others.into_iter().try_for_each(|(row, id)| end(tx, row, username, &id, now))
+}
+
+/// The end by force: unlike after a logout, nobody is to send this peer anything.
+fn end(tx: &mut Tx<'_>, row: i64, username: &Username, peer: &[u8], now: i64) -> Result<(), JobError> {
+    tx.conn
+        .prepare_cached("UPDATE peers SET sealing_key = '', endpoints = '[]' WHERE id = ?1")?
+        .execute([row])?;
+    logout(tx, row, now)?;
+    revoke(tx, username, peer, now)
+}
+
+/// In the place of a peer's id: all of the account's.
+const WHOLE_ACCOUNT: &[u8] = &[];
+
+/// Also forgets those whose certificates have all ended.
+fn revoke(tx: &mut Tx<'_>, username: &Username, peer: &[u8], now: i64) -> Result<(), JobError> {
+    tx.conn.prepare_cached("DELETE FROM revocations WHERE until <= ?1")?.execute([now])?;
+    tx.conn
+        .prepare_cached("INSERT OR REPLACE INTO revocations (username, peer, until) VALUES (?1, ?2, ?3)")?
+        .execute(params![username.as_str(), peer, leases::certificates_end(now)])?;
+    groups::next_change(tx, true)?;
+    Ok(())
+}
+
+pub(super) fn revoked(
+    conn: &Connection,
+    after: Option<&RevokedCursor>,
+    limit: usize,
+    now: i64,
+) -> rusqlite::Result<Vec<Revoked>> {
+    let bad = |column| rusqlite::Error::InvalidColumnType(column, String::new(), rusqlite::types::Type::Blob);
+    let mut statement = conn.prepare_cached(
+        "SELECT username, peer, until FROM revocations
+         WHERE (username, peer) > (?1, ?2) AND until > ?3 ORDER BY username, peer LIMIT ?4",
+    )?;
+    let (username, peer) = match after {
+        None => ("", None),
+        Some((username, peer)) => (username.as_str(), peer.as_ref()),
+    };
+    let peer = peer.map_or(WHOLE_ACCOUNT, |peer| peer.as_bytes());
+    let mut rows = statement.query(params![username, peer, now, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let peer = match row.get_ref(1)?.as_blob()? {
+            WHOLE_ACCOUNT => None,
+            bytes => Some(PeerId::try_from(bytes).map_err(|_| bad(1))?),
+        };
+        let username = row.get::<_, String>(0)?.parse().map_err(|_| bad(0))?;
+        found.push(Revoked { peer_id: peer, username, until: time(row.get(2)?) });
+    }
+    Ok(found)
+}
+
+fn pardon(tx: &mut Tx<'_>, username: &Username, peer: &[u8]) -> Result<(), JobError> {
+    let revoked = tx
+        .conn
+        .prepare_cached("DELETE FROM revocations WHERE username = ?1 AND peer = ?2")?
+        .execute(params![username.as_str(), peer])?;
+    if revoked > 0 {
+        groups::next_change(tx, true)?;
+    }
+    Ok(())
 }
 
 /// `most` is how many peers an account may have.
 pub(super) fn login(tx: &mut Tx<'_>, login: &Login, most: u64) -> Result<u64, JobError> {
-    let mut open = tx.conn.prepare_cached("SELECT 1 FROM accounts WHERE username = ?1 AND disabled = 0")?;
-    if !open.exists([login.username.as_str()])? {
-        // Disabled between the check of the password and here.
+    let mut open = tx.conn.prepare_cached(
+        "SELECT 1 FROM accounts WHERE username = ?1 AND password_hash = ?2 AND disabled = 0",
+    )?;
+    if !open.exists([login.username.as_str(), login.password_hash.as_str()])? {
+        // Disabled, or given another password, between the check of the password and here.
         return Err(JobError::Refused(CatalogError::NotFound("the account")));
     }
     let known: Option<(i64, String)> = tx
@@ -100,8 +221,12 @@ pub(super) fn login(tx: &mut Tx<'_>, login: &Login, most: u64) -> Result<u64, Jo
         }
     }
     let row = match known {
-        Some((row, _)) => {
+        Some((row, former)) => {
             if !same_account {
+                // Its certificate for the former account still holds, and is no longer that account's.
+                if let Ok(former) = former.parse() {
+                    revoke(tx, &former, login.peer_id.as_bytes(), login.now)?;
+                }
                 delta::clear(tx, row)?;
                 tx.conn
                     .prepare_cached("UPDATE peers SET revision = 0, files = 0, restricted = 0 WHERE id = ?1")?
@@ -113,8 +238,8 @@ pub(super) fn login(tx: &mut Tx<'_>, login: &Login, most: u64) -> Result<u64, Jo
             tx.conn
                 .prepare_cached(
                     "INSERT INTO peers (peer_id, username, sealing_key, endpoints, version, lease_until, last_seen,
-                         revision, files, restricted)
-                     VALUES (?1, '', '', '[]', '', 0, 0, 0, 0, 0)",
+                             revision, files, restricted, logged_in_at)
+                     VALUES (?1, '', '', '[]', '', 0, 0, 0, 0, 0, 0)",
                 )?
                 .execute([login.peer_id.as_bytes()])?;
             tx.conn.last_insert_rowid()
@@ -123,7 +248,7 @@ pub(super) fn login(tx: &mut Tx<'_>, login: &Login, most: u64) -> Result<u64, Jo
     tx.conn
         .prepare_cached(
             "UPDATE peers SET username = ?2, token = ?3, sealing_key = ?4, endpoints = ?5, version = ?6,
-                 lease_until = ?7, last_seen = ?8 WHERE id = ?1",
+                 lease_until = ?7, last_seen = ?8, logged_in_at = ?8 WHERE id = ?1",
         )?
         .execute(params![
             row,
@@ -135,6 +260,7 @@ pub(super) fn login(tx: &mut Tx<'_>, login: &Login, most: u64) -> Result<u64, Jo
             login.lease_until,
             login.now
         ])?;
+    pardon(tx, &login.username, login.peer_id.as_bytes())?;
     let entry = roster::read_row(tx.conn, row)?;
     let revision = entry.revision.load(std::sync::atomic::Ordering::Relaxed);
     tx.effects.push(Effect::Peer(Box::new(entry)));

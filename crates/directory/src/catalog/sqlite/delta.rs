@@ -413,8 +413,8 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// `,ana,bob,`; nothing for everybody.
+/// `,ana,@lab,`; nothing for everybody.
 fn audience_text(audience: Option<&Audience>) -> Option<String> {
     let Audience::Users(users) = audience? else { return None };
-    Some(users.iter().fold(",".to_owned(), |text, user| text + user.as_str() + ","))
+    Some(users.iter().fold(",".to_owned(), |text, user| text + &user.to_string() + ","))
 }

@@ -2,7 +2,7 @@
 
 use content::{ContentId, Layout};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use std::{
     cmp::Reverse,
     collections::HashMap,
@@ -15,7 +15,8 @@ use wire::{
 
 use super::{
     delta::key,
-    peers,
+    groups::Groups,
+    peers::{self, Viewer},
     roster::{Entry, Roster},
     writer::{JobError, Tx},
 };
@@ -89,7 +90,7 @@ fn find(
     conn: &Connection,
     roster: &Roster,
     id: &ContentId,
-    viewer: &Username,
+    viewer: Viewer<'_>,
     now: i64,
     limit: usize,
 ) -> rusqlite::Result<Option<Found>> {
@@ -98,7 +99,7 @@ fn find(
     let mut found = Found { size: 0, held: Vec::new(), variants: Vec::new() };
     while let Some(row) = rows.next()? {
         let Some(entry) = roster.row(row.get(0)?) else { continue };
-        if !peers::visible(row.get_ref(4)?.as_str_or_null()?, &entry.username, viewer) {
+        if !viewer.sees(row.get_ref(4)?.as_str_or_null()?, &entry.username) {
             continue;
         }
         let variant: i64 = row.get(1)?;
@@ -146,7 +147,7 @@ pub(super) fn locate(
     conn: &Connection,
     roster: &Roster,
     id: &ContentId,
-    viewer: &Username,
+    viewer: Viewer<'_>,
     now: i64,
 ) -> rusqlite::Result<Option<Located>> {
     let Some(found) = find(conn, roster, id, viewer, now, MAX_HOLDERS)? else { return Ok(None) };
@@ -176,7 +177,7 @@ pub(super) fn locate_many(
     conn: &Connection,
     roster: &Roster,
     ids: &[ContentId],
-    viewer: &Username,
+    viewer: Viewer<'_>,
     now: i64,
 ) -> rusqlite::Result<LocateReply> {
     let mut reply = LocateReply { items: Vec::with_capacity(ids.len()), peers: Vec::new() };
@@ -203,24 +204,29 @@ pub(super) fn locate_many(
     Ok(reply)
 }
 
-/// Counts a report, once for each reporter.
+/// Counts a report, once for each reporter. What the reporter may not see is not there.
 ///
 /// A report that does not count is only checked.
 pub(super) fn report(
     tx: &mut Tx<'_>,
+    groups: &Groups,
     id: &ContentId,
-    peer: i64,
+    holder: &Entry,
     reporter: &Username,
     counts: bool,
 ) -> Result<(), JobError> {
-    let content: Option<i64> = tx
-        .conn
-        .prepare_cached(
-            "SELECT c.id FROM contents c JOIN holdings h ON h.content = c.id AND h.peer = ?3
-             WHERE c.key = ?1 AND c.hash = ?2 LIMIT 1",
-        )?
-        .query_row(params![key(id), id.as_bytes(), peer], |row| row.get(0))
-        .optional()?;
+    let viewer = Viewer { name: reporter, groups };
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT c.id, h.audience FROM contents c JOIN holdings h ON h.content = c.id AND h.peer = ?3
+         WHERE c.key = ?1 AND c.hash = ?2",
+    )?;
+    let mut rows = statement.query(params![key(id), id.as_bytes(), holder.row])?;
+    let mut content: Option<i64> = None;
+    while let Some(row) = rows.next()? {
+        if viewer.sees(row.get_ref(1)?.as_str_or_null().map_err(rusqlite::Error::from)?, &holder.username) {
+            content = Some(row.get(0)?);
+        }
+    }
     let Some(content) = content else { return Err(JobError::Refused(CatalogError::NotFound("the holder"))) };
     if !counts {
         return Ok(());
@@ -228,11 +234,11 @@ pub(super) fn report(
     let new = tx
         .conn
         .prepare_cached("INSERT OR IGNORE INTO reports (content, peer, reporter) VALUES (?1, ?2, ?3)")?
-        .execute(params![content, peer, reporter.as_str()])?;
+        .execute(params![content, holder.row, reporter.as_str()])?;
     if new == 1 {
         tx.conn
             .prepare_cached("UPDATE holdings SET reports = reports + 1 WHERE content = ?1 AND peer = ?2")?
-            .execute([content, peer])?;
+            .execute([content, holder.row])?;
     }
     Ok(())
 }

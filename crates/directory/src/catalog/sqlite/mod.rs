@@ -6,6 +6,7 @@
 mod accounts;
 mod delta;
 mod frequencies;
+mod groups;
 mod index;
 mod locate;
 mod peers;
@@ -23,19 +24,22 @@ use anyhow::Context;
 use content::ContentId;
 use rusqlite::OptionalExtension;
 use wire::{
-    PeerId, Username,
+    GroupName, PeerId, Username,
+    rest::accounts::{Group, Revoked, SessionItem},
     rest::directory::{CatalogDelta, LocateReply, Located, PeerFile, PeerItem, ReportKind, SearchItem},
 };
 
 use self::{
     frequencies::Frequencies,
+    groups::Groups,
+    peers::Viewer,
     reader::Reader,
     roster::Roster,
     writer::{Shared, Writer},
 };
 use super::{
-    Account, Answer, Bounds, Catalog, CatalogError, FilesCursor, Items, Login, Renewal, Search, SearchCursor,
-    Session,
+    Account, Answer, Bounds, Catalog, CatalogError, FilesCursor, Items, Login, Renewal, RevokedCursor,
+    Search, SearchCursor, Session,
 };
 use crate::{leases, secrets::Digest256};
 
@@ -63,17 +67,32 @@ impl SqliteCatalog {
         let path = folder.join("catalog.sqlite");
         let opened = || -> anyhow::Result<Self> {
             let conn = schema::open_writer(&path)?;
-            let shared =
-                Arc::new(Shared { roster: Roster::load(&conn)?, frequencies: Frequencies::sample(&conn)? });
+            let shared = Arc::new(Shared {
+                roster: Roster::load(&conn)?,
+                groups: Groups::load(&conn)?,
+                frequencies: Frequencies::sample(&conn)?,
+            });
             let writer = Writer::start(conn, shared.clone())?;
             Ok(Self { reader: Reader::new(path.clone()), shared, writer, bounds: Bounds::default() })
         };
         opened().with_context(|| format!("the catalog {} cannot be opened", path.display()))
     }
 
+    fn viewer<'a>(&'a self, name: &'a Username) -> Viewer<'a> {
+        Viewer { name, groups: &self.shared.groups }
+    }
+
     fn row(&self, peer: PeerId) -> Result<i64, CatalogError> {
         self.shared.roster.peer(peer).map(|entry| entry.row).ok_or(CatalogError::NotFound("the peer"))
     }
+}
+
+/// The first `limit` items of those found, and where the next page starts if there are more.
+fn first<T, C>(mut found: Vec<T>, limit: usize, key: impl Fn(&T) -> C) -> Items<T, C> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(key);
+    Items { items: found, next }
 }
 
 /// An answer that is ready.
@@ -120,6 +139,99 @@ impl Catalog for SqliteCatalog {
     fn disable_account<'a>(&'a self, username: &'a Username, now: i64) -> Answer<'a, ()> {
         let username = username.clone();
         Box::pin(self.writer.run(0, move |tx| accounts::disable_account(tx, &username, now)))
+    }
+
+    fn enable_account<'a>(&'a self, username: &'a Username) -> Answer<'a, ()> {
+        let username = username.clone();
+        Box::pin(self.writer.run(0, move |tx| accounts::enable_account(tx, &username)))
+    }
+
+    fn set_password<'a>(
+        &'a self,
+        username: &'a Username,
+        password_hash: String,
+        keep: Option<PeerId>,
+        now: i64,
+    ) -> Answer<'a, ()> {
+        let username = username.clone();
+        Box::pin(
+            self.writer.run(0, move |tx| accounts::set_password(tx, &username, &password_hash, keep, now)),
+        )
+    }
+
+    fn sessions<'a>(
+        &'a self,
+        username: &'a Username,
+        after: Option<PeerId>,
+        limit: usize,
+        now: i64,
+    ) -> Answer<'a, Items<SessionItem, PeerId>> {
+        let mut open = self.shared.roster.of_account(username);
+        open.retain(|entry| {
+            entry.token.is_some()
+                && leases::session_open(entry.last_seen.load(Relaxed), now)
+                && after.is_none_or(|after| entry.peer_id > after)
+        });
+        open.sort_by_key(|entry| entry.peer_id);
+        let items = open.iter().map(|entry| peers::session(entry, now)).collect();
+        ready(Ok(first(items, limit, |item: &SessionItem| item.peer_id)))
+    }
+
+    fn end_session<'a>(&'a self, username: &'a Username, peer: PeerId, now: i64) -> Answer<'a, ()> {
+        let username = username.clone();
+        Box::pin(self.writer.run(0, move |tx| accounts::end_session(tx, &username, peer, now)))
+    }
+
+    fn trust_revision<'a>(&'a self, viewer: &'a Username) -> Answer<'a, u64> {
+        ready(Ok(self.shared.groups.trust_revision(viewer)))
+    }
+
+    fn revoked(
+        &self,
+        after: Option<RevokedCursor>,
+        limit: usize,
+        now: i64,
+    ) -> Answer<'_, Items<Revoked, RevokedCursor>> {
+        let found = self.reader.read(|conn| accounts::revoked(conn, after.as_ref(), limit + 1, now));
+        let key = |item: &Revoked| (item.username.clone(), item.peer_id);
+        ready(found.map(|found| first(found, limit, key)))
+    }
+
+    fn create_group<'a>(&'a self, group: Group) -> Answer<'a, ()> {
+        let Group { name, owner, members } = group;
+        let members = members.into_iter().collect();
+        Box::pin(self.writer.run(0, move |tx| groups::create(tx, &name, &owner, members)))
+    }
+
+    fn group<'a>(&'a self, name: &'a GroupName, viewer: &'a Username) -> Answer<'a, Option<Group>> {
+        ready(Ok(self.shared.groups.seen_by(name, viewer).map(|group| group.to_rest(name))))
+    }
+
+    fn groups<'a>(
+        &'a self,
+        after: Option<GroupName>,
+        limit: usize,
+        viewer: &'a Username,
+    ) -> Answer<'a, Items<Group, GroupName>> {
+        let found = self.shared.groups.of(viewer, after.as_ref(), limit + 1);
+        let found = found.into_iter().map(|(name, group)| group.to_rest(&name)).collect();
+        ready(Ok(first(found, limit, |group: &Group| group.name.clone())))
+    }
+
+    fn set_member<'a>(
+        &'a self,
+        name: &'a GroupName,
+        caller: &'a Username,
+        member: &'a Username,
+        belongs: bool,
+    ) -> Answer<'a, ()> {
+        let (name, caller, member) = (name.clone(), caller.clone(), member.clone());
+        Box::pin(self.writer.run(0, move |tx| groups::set_member(tx, &name, &caller, &member, belongs)))
+    }
+
+    fn delete_group<'a>(&'a self, name: &'a GroupName, caller: &'a Username) -> Answer<'a, ()> {
+        let (name, caller) = (name.clone(), caller.clone());
+        Box::pin(self.writer.run(0, move |tx| groups::delete(tx, &name, &caller)))
     }
 
     fn create_invite(&self, invite: Digest256, uses: u32, expires_at: i64, now: i64) -> Answer<'_, ()> {
@@ -186,7 +298,9 @@ impl Catalog for SqliteCatalog {
         viewer: &'a Username,
         now: i64,
     ) -> Answer<'a, Option<Located>> {
-        ready(self.reader.read(|conn| locate::locate(conn, &self.shared.roster, id, viewer, now)))
+        ready(
+            self.reader.read(|conn| locate::locate(conn, &self.shared.roster, id, self.viewer(viewer), now)),
+        )
     }
 
     fn locate_many<'a>(
@@ -195,6 +309,7 @@ impl Catalog for SqliteCatalog {
         viewer: &'a Username,
         now: i64,
     ) -> Answer<'a, LocateReply> {
+        let viewer = self.viewer(viewer);
         ready(self.reader.read(|conn| locate::locate_many(conn, &self.shared.roster, ids, viewer, now)))
     }
 
@@ -215,13 +330,10 @@ impl Catalog for SqliteCatalog {
         now: i64,
     ) -> Answer<'a, Items<PeerItem, PeerId>> {
         ready(self.reader.read(|conn| {
-            let mut found = self.shared.roster.after(after, limit + 1);
-            let more = found.len() > limit;
-            found.truncate(limit);
+            let (found, viewer) = (self.shared.roster.after(after, limit + 1), self.viewer(viewer));
             let items: Vec<PeerItem> =
                 found.iter().map(|entry| peers::item(conn, entry, viewer, now)).collect::<Result<_, _>>()?;
-            let next = items.last().filter(|_| more).map(|last| last.peer_id);
-            Ok(Items { items, next })
+            Ok(first(items, limit, |item| item.peer_id))
         }))
     }
 
@@ -237,18 +349,17 @@ impl Catalog for SqliteCatalog {
             let mut found = self.shared.roster.of_account(username);
             found.sort_by_key(|entry| entry.peer_id);
             found.retain(|entry| after.is_none_or(|after| entry.peer_id > after));
-            let more = found.len() > limit;
-            found.truncate(limit);
+            found.truncate(limit + 1);
+            let viewer = self.viewer(viewer);
             let items: Vec<PeerItem> =
                 found.iter().map(|entry| peers::item(conn, entry, viewer, now)).collect::<Result<_, _>>()?;
-            let next = items.last().filter(|_| more).map(|last| last.peer_id);
-            Ok(Items { items, next })
+            Ok(first(items, limit, |item| item.peer_id))
         }))
     }
 
     fn peer<'a>(&'a self, peer: PeerId, viewer: &'a Username, now: i64) -> Answer<'a, Option<PeerItem>> {
         let Some(entry) = self.shared.roster.peer(peer) else { return ready(Ok(None)) };
-        ready(self.reader.read(|conn| peers::item(conn, &entry, viewer, now)).map(Some))
+        ready(self.reader.read(|conn| peers::item(conn, &entry, self.viewer(viewer), now)).map(Some))
     }
 
     fn peer_files<'a>(
@@ -261,7 +372,7 @@ impl Catalog for SqliteCatalog {
         let Some(entry) = self.shared.roster.peer(peer) else {
             return ready(Err(CatalogError::NotFound("the peer")));
         };
-        ready(self.reader.read(|conn| peers::files(conn, &entry, after, limit, viewer)))
+        ready(self.reader.read(|conn| peers::files(conn, &entry, after, limit, self.viewer(viewer))))
     }
 
     fn report<'a>(
@@ -275,8 +386,12 @@ impl Catalog for SqliteCatalog {
         let counts = kind != ReportKind::Unreachable;
         let (id, reporter) = (*id, reporter.clone());
         Box::pin(async move {
-            let row = self.row(holder).map_err(|_| CatalogError::NotFound("the holder"))?;
-            self.writer.run(0, move |tx| locate::report(tx, &id, row, &reporter, counts)).await
+            let holder = self.shared.roster.peer(holder).ok_or(CatalogError::NotFound("the holder"))?;
+            let shared = self.shared.clone();
+            let report = move |tx: &mut writer::Tx<'_>| {
+                locate::report(tx, &shared.groups, &id, &holder, &reporter, counts)
+            };
+            self.writer.run(0, report).await
         })
     }
 }

@@ -1,35 +1,51 @@
 //! Peers, and their files.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use std::sync::atomic::Ordering::Relaxed;
 use wire::{
     Username,
-    rest::directory::{PeerFile, PeerItem},
+    rest::{
+        accounts::SessionItem,
+        directory::{PeerFile, PeerItem},
+    },
 };
 
-use super::{locate::time, roster::Entry};
+use super::{groups::Groups, locate::time, roster::Entry};
 use crate::catalog::{FilesCursor, Items};
 
 /// Rows that one page looks at; what is hidden from the viewer is passed over.
 const MAX_LOOKED_AT: usize = 20_000;
 
-/// Whether `viewer` may know of an entry that `owner` announced to `audience` (`,ana,bob,`; nothing is everybody).
-pub(super) fn visible(audience: Option<&str>, owner: &Username, viewer: &Username) -> bool {
-    let Some(audience) = audience else { return true };
-    owner == viewer || audience.split(',').any(|user| user == viewer.as_str())
+/// Who asks, and which groups there are.
+#[derive(Clone, Copy)]
+pub(super) struct Viewer<'a> {
+    pub(super) name: &'a Username,
+    pub(super) groups: &'a Groups,
+}
+
+impl Viewer<'_> {
+    /// Whether they may know of an entry that `owner` announced to `audience` (`,ana,@lab,`; nothing is everybody).
+    pub(super) fn sees(self, audience: Option<&str>, owner: &Username) -> bool {
+        let Some(audience) = audience else { return true };
+        owner == self.name
+            || audience.split(',').any(|entry| match entry.strip_prefix('@') {
+                None => entry == self.name.as_str(),
+                Some(group) => self.groups.admits(group, owner, self.name),
+            })
+    }
 }
 
 pub(super) fn item(
     conn: &Connection,
     entry: &Entry,
-    viewer: &Username,
+    viewer: Viewer<'_>,
     now: i64,
 ) -> rusqlite::Result<PeerItem> {
     let (files, restricted) = (entry.files.load(Relaxed), entry.restricted.load(Relaxed));
-    let hidden = if restricted == 0 || entry.username == *viewer {
+    let hidden = if restricted == 0 || entry.username == *viewer.name {
         0
     } else {
-        restricted.saturating_sub(shown_restricted(conn, entry.row, viewer)?)
+        restricted.saturating_sub(shown_restricted(conn, entry, viewer)?)
     };
     Ok(PeerItem {
         peer_id: entry.peer_id,
@@ -44,13 +60,30 @@ pub(super) fn item(
     })
 }
 
+/// The session of a peer that has one.
+pub(super) fn session(entry: &Entry, now: i64) -> SessionItem {
+    SessionItem {
+        peer_id: entry.peer_id,
+        endpoints: entry.endpoints.clone(),
+        version: entry.version.clone(),
+        created: time(entry.logged_in_at),
+        last_seen: time(entry.last_seen.load(Relaxed)),
+        online: entry.online(now),
+        current: false,
+    }
+}
+
 /// How many restricted entries of this peer are for `viewer`.
-fn shown_restricted(conn: &Connection, peer: i64, viewer: &Username) -> rusqlite::Result<u64> {
-    conn.prepare_cached(
-        "SELECT count(*) FROM holdings INDEXED BY holdings_restricted
-         WHERE peer = ?1 AND audience IS NOT NULL AND instr(audience, ?2) > 0",
-    )?
-    .query_row(params![peer, format!(",{viewer},")], |row| row.get(0))
+fn shown_restricted(conn: &Connection, entry: &Entry, viewer: Viewer<'_>) -> rusqlite::Result<u64> {
+    let mut statement = conn.prepare_cached(
+        "SELECT audience FROM holdings INDEXED BY holdings_restricted WHERE peer = ?1 AND audience IS NOT NULL",
+    )?;
+    let mut rows = statement.query([entry.row])?;
+    let mut shown = 0;
+    while let Some(row) = rows.next()? {
+        shown += u64::from(viewer.sees(row.get_ref(0)?.as_str_or_null()?, &entry.username));
+    }
+    Ok(shown)
 }
 
 pub(super) fn files(
@@ -58,7 +91,7 @@ pub(super) fn files(
     entry: &Entry,
     after: Option<FilesCursor>,
     limit: usize,
-    viewer: &Username,
+    viewer: Viewer<'_>,
 ) -> rusqlite::Result<Items<PeerFile, FilesCursor>> {
     let mut statement = conn.prepare_cached(
         "SELECT h.content, h.variant, h.audience, c.hash, c.name, c.size, c.media_type, h.pieces
@@ -79,7 +112,7 @@ pub(super) fn files(
             break;
         }
         let here: FilesCursor = (row.get(0)?, row.get(1)?);
-        if visible(row.get_ref(2)?.as_str_or_null()?, &entry.username, viewer) {
+        if viewer.sees(row.get_ref(2)?.as_str_or_null()?, &entry.username) {
             if page.items.len() == limit {
                 page.next = Some(last);
                 break;

@@ -15,11 +15,12 @@ use std::{
 
 use parking_lot::RwLock;
 use rusqlite::{Connection, Row};
-use wire::{PeerId, Username};
+use wire::{GroupName, PeerId, Username};
 
+use super::groups::Group;
 use crate::{leases, secrets::Digest256};
 
-pub(super) const COLUMNS: &str = "id, peer_id, username, token, sealing_key, endpoints, version, lease_until, last_seen, revision, files, restricted";
+pub(super) const COLUMNS: &str = "id, peer_id, username, token, sealing_key, endpoints, version, lease_until, last_seen, revision, files, restricted, logged_in_at";
 
 /// One peer. What changes often is atomic; the rest changes by replacing the entry.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(super) struct Entry {
     pub(super) sealing_key: String,
     pub(super) endpoints: Vec<String>,
     pub(super) version: String,
+    pub(super) logged_in_at: i64,
     pub(super) lease_until: AtomicI64,
     pub(super) last_seen: AtomicI64,
     pub(super) revision: AtomicU64,
@@ -60,6 +62,7 @@ impl Entry {
             revision: AtomicU64::new(row.get(9)?),
             files: AtomicU64::new(row.get(10)?),
             restricted: AtomicU64::new(row.get(11)?),
+            logged_in_at: row.get(12)?,
         })
     }
 }
@@ -80,6 +83,10 @@ pub(super) enum Effect {
         files: u64,
         restricted: u64,
     },
+    /// A group as it is now; without one, it is gone.
+    Group(GroupName, Option<Box<Group>>),
+    /// The number of the last change of revocations.
+    Revoked(i64),
 }
 
 /// Every call takes the lock for itself and for a moment only, so that no reading, however long, is in the writer's way.
@@ -181,7 +188,8 @@ impl Maps {
 
     fn touch(&self, effect: &Effect) {
         match *effect {
-            Effect::Peer(_) => {}
+            // Those of groups go to who keeps groups.
+            Effect::Peer(_) | Effect::Group(..) | Effect::Revoked(_) => {}
             Effect::Lease { row, last_seen, lease_until } => {
                 if let Some(entry) = self.rows.get(&row) {
                     entry.last_seen.store(last_seen, Relaxed);

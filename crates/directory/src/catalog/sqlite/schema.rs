@@ -14,7 +14,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Pages of the log after which the writer moves them into the file: 64 MiB. A page that many batches touch is then
 /// moved once.
@@ -60,6 +60,25 @@ INSERT INTO docs(docs, rank) VALUES ('hashsize', 33554432);
 INSERT INTO docs(docs, rank) VALUES ('usermerge', 2);
 ";
 
+/// What version 2 has more: groups, and who is not trusted any more. A revocation without a peer (an empty blob) is of
+/// the whole account. `changes` numbers everything of this; `revoked` is the number of the last change of revocations.
+const SINCE_2: &str = "
+ALTER TABLE peers ADD COLUMN logged_in_at INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE groups (
+    name TEXT PRIMARY KEY, owner TEXT NOT NULL, revision INTEGER NOT NULL, deleted INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX groups_by_owner ON groups (owner);
+CREATE TABLE members (
+    of_group TEXT NOT NULL, username TEXT NOT NULL, PRIMARY KEY (of_group, username)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE revocations (
+    username TEXT NOT NULL, peer BLOB NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (username, peer)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX revocations_by_end ON revocations (until);
+CREATE TABLE trust (id INTEGER PRIMARY KEY, changes INTEGER NOT NULL, revoked INTEGER NOT NULL) STRICT;
+INSERT INTO trust VALUES (1, 1, 1);
+";
+
 /// The connection of the writer; makes the tables where there are none.
 pub(super) fn open_writer(path: &Path) -> anyhow::Result<Connection> {
     let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -78,7 +97,10 @@ pub(super) fn open_writer(path: &Path) -> anyhow::Result<Connection> {
     conn.pragma_update(None, "temp_store", "memory")?;
     match conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
         VERSION => {}
-        0 => conn.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT"))?,
+        0 => {
+            conn.execute_batch(&format!("BEGIN; {TABLES} {SINCE_2} PRAGMA user_version = {VERSION}; COMMIT"))?
+        }
+        1 => conn.execute_batch(&format!("BEGIN; {SINCE_2} PRAGMA user_version = {VERSION}; COMMIT"))?,
         other => anyhow::bail!("{} has version {other}; this program knows {VERSION}", path.display()),
     }
     Ok(conn)

@@ -16,7 +16,7 @@ use super::{
     delta::signed,
     frequencies::Frequencies,
     index::{self, content_of, rank},
-    peers,
+    peers::Viewer,
     roster::Roster,
     writer::Shared,
 };
@@ -41,6 +41,7 @@ pub(super) fn search(
     now: i64,
 ) -> rusqlite::Result<Items<SearchItem, SearchCursor>> {
     let roster = &shared.roster;
+    let viewer = Viewer { name: viewer, groups: &shared.groups };
     let mut page = Page::new(conn, roster, search, viewer, now)?;
     if search.words.as_ref().is_some_and(words::Query::is_empty) {
         return Ok(page.done);
@@ -99,7 +100,7 @@ fn files_of(roster: &Roster, peers: &HashSet<i64>) -> u64 {
 struct Page<'a> {
     roster: &'a Roster,
     search: &'a Search,
-    viewer: &'a Username,
+    viewer: Viewer<'a>,
     now: i64,
     /// The peers of whom one must hold what is found; `None` where anybody may.
     named: Option<HashSet<i64>>,
@@ -126,7 +127,7 @@ impl<'a> Page<'a> {
         conn: &'a Connection,
         roster: &'a Roster,
         search: &'a Search,
-        viewer: &'a Username,
+        viewer: Viewer<'a>,
         now: i64,
     ) -> rusqlite::Result<Self> {
         let named: Option<HashSet<i64>> = match (&search.holder, search.online) {
@@ -226,7 +227,7 @@ impl<'a> Page<'a> {
         while let Some(row) = rows.next()? {
             let peer: i64 = row.get(0)?;
             let Some(entry) = self.roster.row(peer) else { continue };
-            if !peers::visible(row.get_ref(3)?.as_str_or_null()?, &entry.username, self.viewer) {
+            if !self.viewer.sees(row.get_ref(3)?.as_str_or_null()?, &entry.username) {
                 continue;
             }
             let no: i64 = row.get(1)?;

@@ -28,6 +28,7 @@ async fn what_was_answered_survives_a_crash() {
     let login = Login {
         peer_id: wire::PeerId::from_bytes([1; 16]),
         username: ana.clone(),
+        password_hash: "hash".to_owned(),
         token: [1; 32],
         sealing_key: "0".repeat(64),
         endpoints: vec!["a:1".to_owned()],
@@ -112,6 +113,33 @@ async fn a_file_of_another_version_is_refused() {
     conn.pragma_update(None, "user_version", 99).unwrap();
     let error = SqliteCatalog::open(folder.path()).unwrap_err();
     assert!(format!("{error:#}").contains("version 99"), "{error:#}");
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_goes_on_and_knows_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let ana = "ana".parse().unwrap();
+    let catalog = SqliteCatalog::open(folder.path()).unwrap();
+    catalog.create_account(&ana, "hash".to_owned(), None, 0).await.unwrap();
+    drop(catalog);
+    let conn = rusqlite::Connection::open(folder.path().join("catalog.sqlite")).unwrap();
+    conn.execute_batch(
+        "ALTER TABLE peers DROP COLUMN logged_in_at; DROP TABLE groups; DROP TABLE members; DROP TABLE revocations;
+         DROP TABLE trust; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(conn);
+    let group =
+        wire::rest::accounts::Group { name: "lab".parse().unwrap(), owner: ana.clone(), members: vec![] };
+    let catalog = SqliteCatalog::open(folder.path()).unwrap();
+    assert_eq!(catalog.account(&ana).await.unwrap().unwrap().password_hash, "hash");
+    catalog.create_group(group.clone()).await.unwrap();
+    catalog.end_session(&ana, wire::PeerId::from_bytes([1; 16]), 1).await.unwrap_err();
+    let revision = catalog.trust_revision(&ana).await.unwrap();
+    drop(catalog);
+    let again = SqliteCatalog::open(folder.path()).unwrap();
+    assert_eq!(again.group(&group.name, &ana).await.unwrap(), Some(group));
+    assert_eq!(again.trust_revision(&ana).await.unwrap(), revision, "a restart is no news");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     frequencies::Frequencies,
+    groups::Groups,
     index::{self, Dirty},
     roster::{Effect, Roster},
 };
@@ -36,6 +37,7 @@ const FOR_EVER: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) roster: Roster,
+    pub(super) groups: Groups,
     pub(super) frequencies: Frequencies,
 }
 
@@ -172,7 +174,8 @@ fn write_groups(conn: &Connection, jobs: &mpsc::Receiver<Job>, shared: &Shared, 
         let begun = Instant::now();
         let mut replies = Vec::new();
         let lost = match write_group(conn, first, jobs, shared, &mut next_content, &mut replies) {
-            Ok(effects) => {
+            Ok(mut effects) => {
+                shared.groups.apply(&mut effects);
                 shared.roster.apply(effects);
                 None
             }

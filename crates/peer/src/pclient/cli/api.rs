@@ -72,6 +72,11 @@ impl Api {
         read(self.send(self.request(Method::POST, path).json(body).timeout(ANSWER_LIMIT)).await?).await
     }
 
+    /// A PUT whose answer does not matter.
+    pub(super) async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), Stop> {
+        self.send(self.request(Method::PUT, path).json(body).timeout(ANSWER_LIMIT)).await.map(drop)
+    }
+
     /// A POST without a body.
     pub(super) async fn ask_nothing<T: DeserializeOwned>(
         &self,

@@ -25,7 +25,7 @@ pub(super) async fn login(
     } else if let Some(password) = &settings.password {
         password.clone()
     } else {
-        ask()?
+        ask("password: ")?
     };
     let request = LoginRequest { username, password: password.expose_secret().to_owned() };
     let status: Status = api.post("/v1/login", &request).await?;
@@ -43,7 +43,7 @@ pub(super) async fn logout(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
     screen.line("logged out")
 }
 
-fn first_line(input: impl BufRead) -> Result<SecretString, Stop> {
+pub(super) fn first_line(input: impl BufRead) -> Result<SecretString, Stop> {
     let mut line = String::new();
     input.take(MAX_PASSWORD).read_line(&mut line)?;
     let password = line.trim_end_matches(['\r', '\n']);
@@ -53,12 +53,12 @@ fn first_line(input: impl BufRead) -> Result<SecretString, Stop> {
     Ok(SecretString::from(password))
 }
 
-fn ask() -> Result<SecretString, Stop> {
+pub(super) fn ask(question: &str) -> Result<SecretString, Stop> {
     if !std::io::stdin().is_terminal() {
         let how = "there is no terminal to ask for the password: use --password-stdin or PEER_PASSWORD";
         return Err(Stop::new(Exit::Usage, how));
     }
-    Ok(rpassword::prompt_password("password: ").map(SecretString::from)?)
+    Ok(rpassword::prompt_password(question).map(SecretString::from)?)
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@ mod api;
 mod audit;
 mod doctor;
 mod get;
+mod groups;
 mod lists;
 mod login;
 mod manual;
 mod offers;
 mod screen;
 mod send;
+mod sessions;
 mod share;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ use clap::{Args, Subcommand};
 use content::ContentId;
 use daemon::settings::ByteSize;
 use url::Url;
-use wire::{ErrorCode, Username};
+use wire::{ErrorCode, Member, Username};
 
 use self::{api::Api, screen::Screen};
 use crate::config::Settings;
@@ -70,6 +72,12 @@ pub enum Command {
     Peers(PeersArgs),
     /// Who fetched what from this peer.
     Audit(AuditArgs),
+    /// Groups of users, for `--to @NAME`; `create`, `add`, `remove` and `delete` change them.
+    Groups(groups::GroupsArgs),
+    /// Where this account is logged in; `end` ends a session.
+    Sessions(sessions::SessionsArgs),
+    /// Give this account another password; its other sessions end.
+    Password(sessions::PasswordArgs),
     /// What works, what does not, and what to do.
     Doctor(Common),
 }
@@ -101,9 +109,9 @@ pub struct ShareArgs {
     /// Files or folders. What lies in a shared folder is shared where it is; all else is copied there.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Only for these users; without it, for the network.
-    #[arg(long, value_name = "USER", num_args = 1.., value_delimiter = ',')]
-    pub to: Vec<Username>,
+    /// Only for these users, and groups of users as @NAME; without it, for the network.
+    #[arg(long, value_name = "USER|@GROUP", num_args = 1.., value_delimiter = ',')]
+    pub to: Vec<Member>,
     #[command(flatten)]
     pub common: Common,
 }
@@ -327,6 +335,9 @@ async fn dispatch(command: Command, settings: &Settings, screen: &mut Screen) ->
         Command::Downloads(args) => lists::downloads(&api, args, screen).await,
         Command::Peers(args) => lists::peers(&api, args, screen).await,
         Command::Audit(args) => audit::audit(&api, args, screen).await,
+        Command::Groups(args) => groups::groups(&api, args, screen).await,
+        Command::Sessions(args) => sessions::sessions(&api, args, screen).await,
+        Command::Password(args) => sessions::password(&api, args, screen).await,
         Command::Doctor(_) => doctor::doctor(&api, screen).await,
     }
 }
@@ -350,6 +361,9 @@ impl Command {
             Self::Downloads(args) => &args.common,
             Self::Peers(args) => &args.common,
             Self::Audit(args) => &args.common,
+            Self::Groups(args) => args.common(),
+            Self::Sessions(args) => args.common(),
+            Self::Password(args) => &args.common,
         }
     }
 }

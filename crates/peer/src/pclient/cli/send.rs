@@ -14,7 +14,7 @@ use content::{ContentId, Layout, OutlineBuilder, PieceHasher};
 use http::Method;
 use indicatif::ProgressBar;
 use wire::{
-    ErrorCode, Username,
+    ErrorCode, Member, Username,
     rest::{
         Audience, Page,
         directory::PeersQuery,
@@ -110,7 +110,7 @@ async fn shared(
         widen(api, &file, to, status, screen).await?;
         return Ok(file.content_id);
     }
-    let audience = Audience::Users(to.to_vec());
+    let audience = Audience::Users(to.iter().cloned().map(Member::User).collect());
     match in_place(api, path, Some(audience.clone())).await? {
         Some(Outcome::File(file)) => Ok(file.content_id),
         Some(Outcome::Folder(folder)) => Err(Stop::failed(format!("{} is a folder now", folder.path))),
@@ -158,14 +158,14 @@ async fn widen(
 ) -> Result<(), Stop> {
     let Audience::Users(users) = &file.audience else { return Ok(()) };
     // The user's own machines may always.
-    let lacks = |user: &&Username| !users.contains(user) && status.username.as_ref() != Some(user);
+    let lacks = |user: &&Username| !file.audience.names(user) && status.username.as_ref() != Some(user);
     let new: Vec<Username> = to.iter().filter(lacks).cloned().collect();
     if new.is_empty() {
         return Ok(());
     }
     let names: Vec<&str> = new.iter().map(Username::as_str).collect();
     screen.remark(&format!("{} is for {} too from now on", escaped(&file.name), names.join(", ")));
-    let audience = Audience::Users(users.iter().chain(&new).cloned().collect());
+    let audience = Audience::Users(users.iter().cloned().chain(new.into_iter().map(Member::User)).collect());
     let request = api.request(Method::PATCH, &format!("/v1/files/{}", file.content_id));
     read::<SharedFile>(api.send(request.json(&FilePatch { audience })).await?).await.map(drop)
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio_util::io::ReaderStream;
 use walkdir::WalkDir;
 use wire::{
-    ErrorCode, Username,
+    ErrorCode,
     rest::{
         Audience,
         pclient::{FilesQuery, ShareFolderReply, ShareReply, ShareRequest, SharedFile},
@@ -173,7 +173,7 @@ pub(super) async fn upload(
     let part = Part::stream_with_length(reqwest::Body::wrap_stream(bytes), length).file_name(name.to_owned());
     let mut form = Form::new();
     if let Some(Audience::Users(users)) = audience {
-        form = form.text("audience", users.iter().map(Username::as_str).collect::<Vec<_>>().join(","));
+        form = form.text("audience", users.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
     }
     let form = form.part("file", part);
     let reply = api.send(api.request(Method::POST, "/v1/files").multipart(form)).await;

@@ -17,6 +17,8 @@ fn exact(path: &str) -> String {
     path.replace("{content_id}", &"ab".repeat(32))
         .replace("{peer_id}", &"ab".repeat(16))
         .replace("{id}", "0000000000000001")
+        .replace("{name}", "lab")
+        .replace("{username}", "ana")
 }
 
 #[tokio::test]

@@ -47,14 +47,17 @@ pub(super) async fn share(
     let kind =
         request.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
     if kind.to_ascii_lowercase().starts_with(b"multipart/form-data") {
-        let entry = upload::receive(&pclient.shares, request).await?;
+        let entry = upload::receive(&pclient, request).await?;
         return Ok(shared(&entry));
     }
     let JsonBody(ShareRequest { path, audience }) = JsonBody::from_request(request, &()).await?;
     if path.is_empty() || path.contains('\0') {
         return Err(Problem::invalid("`path` is not a path"));
     }
-    match pclient.shares.share(FilePath::new(&path), audience).await? {
+    pclient.check_groups(audience.as_ref()).await?;
+    let shared_now = pclient.shares.share(FilePath::new(&path), audience.clone()).await?;
+    pclient.learn_groups(audience.as_ref()).await;
+    match shared_now {
         Shared::File(entry) => Ok(shared(&entry)),
         Shared::Folder { path, files } => {
             let reply = ShareFolderReply { path: path.display().to_string(), files };
@@ -79,7 +82,9 @@ pub(super) async fn change(
     _: NoQuery,
     JsonBody(FilePatch { audience }): JsonBody<FilePatch>,
 ) -> Result<Json<SharedFile>, Problem> {
-    pclient.library.set_audience(&id, audience).await?;
+    pclient.check_groups(Some(&audience)).await?;
+    pclient.library.set_audience(&id, audience.clone()).await?;
+    pclient.learn_groups(Some(&audience)).await;
     pclient.library.get(&id).map(|entry| Json(entry.to_rest())).ok_or_else(not_shared)
 }
 

@@ -12,6 +12,7 @@ mod documented;
 mod downloads;
 mod events;
 mod files;
+mod groups;
 pub mod guard;
 mod health;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{delete, get, patch, post},
+    routing::{delete, get, patch, post, put},
 };
 use daemon::serve::Limits;
 use tokio::sync::watch;
@@ -60,6 +61,7 @@ use crate::{
     offers::Offers,
     relay::broker::RelayState,
     shares::Shares,
+    trust::Trust,
 };
 
 /// A batch of a thousand names and ids.
@@ -79,6 +81,8 @@ pub struct Pclient {
     /// Bytes sent to other peers.
     pub sent: Meter,
     pub links: Links,
+    /// Whom the directory says not to deal with, and who is in which group.
+    pub trust: Trust,
     pub doctor: Doctor,
     pub events: Events,
     pub about: Arc<About>,
@@ -110,6 +114,15 @@ pub fn router(pclient: Pclient, guard: Guard) -> Router {
         .route("/v1/doctor", post(doctor::examine))
         .route("/v1/login", post(session::login))
         .route("/v1/logout", post(session::logout))
+        .route("/v1/accounts/{username}/password", put(session::set_password))
+        .route("/v1/sessions", get(session::list))
+        .route("/v1/sessions/{peer_id}", delete(session::end))
+        .route("/v1/groups", get(groups::list).merge(post(groups::create)))
+        .route("/v1/groups/{name}", get(groups::show).merge(delete(groups::remove)))
+        .route(
+            "/v1/groups/{name}/members/{username}",
+            put(groups::add_member).merge(delete(groups::remove_member)),
+        )
         .route("/v1/files", get(files::list).merge(post(files::share)))
         .route(
             "/v1/files/{content_id}",

@@ -18,15 +18,16 @@ use utoipa::{
 };
 use wire::{
     ErrorCode::{
-        Conflict, Misdirected, NotFound, PermissionDenied, RangeNotSatisfiable, RateLimited, StorageFull,
-        Timeout, Unauthenticated, Unavailable, Unprocessable,
+        AlreadyExists, Conflict, Misdirected, NotFound, PermissionDenied, RangeNotSatisfiable, RateLimited,
+        StorageFull, Timeout, TooLarge, Unauthenticated, Unavailable, Unprocessable,
     },
-    PeerId,
+    GroupName, PeerId, Username,
     http::{
         Problem,
         openapi::{Api, Call},
     },
     rest::{
+        accounts::{Group, GroupRequest, PasswordRequest, SessionItem},
         directory::{PageQuery, PeerFile, PeersQuery, SearchItem, SearchQuery},
         pclient::{
             AuditEntry, AuditQuery, BatchReply, BatchRequest, Download, DownloadRequest, DownloadsQuery,
@@ -58,11 +59,11 @@ struct Upload {
     /// The bytes. The part's file name is the name that the file gets in the first shared folder, as in `FileName`.
     #[schema(value_type = String, content_media_type = "application/octet-stream")]
     file: Vec<u8>,
-    /// Who may find and fetch it: plainly, as `network` or `ana,ben`, or as in JSON.
+    /// Who may find and fetch it: plainly, as `network` or `ana,@lab`, or as in JSON.
     #[schema(
         nullable = false,
         max_length = 65536,
-        pattern = r#"^([a-z][a-z0-9._-]{2,31}(,[a-z][a-z0-9._-]{2,31})*|"network"|\[("[a-z][a-z0-9._-]{2,31}"(,"[a-z][a-z0-9._-]{2,31}")*)?\])$"#
+        pattern = r#"^(@?[a-z][a-z0-9._-]{2,31}(,@?[a-z][a-z0-9._-]{2,31})*|"network"|\[("@?[a-z][a-z0-9._-]{2,31}"(,"@?[a-z][a-z0-9._-]{2,31}")*)?\])$"#
     )]
     audience: Option<String>,
 }
@@ -81,6 +82,7 @@ pub fn document() -> OpenApi {
         .refuses(PermissionDenied, "A page of another site sent it.")
         .refuses(Misdirected, "The `Host` is not a name of this machine.")
         .tag("peer", "This peer itself.")
+        .tag("account", "The account that is logged in here, and its groups.")
         .tag("files", "The files that this peer shares.")
         .tag("finding", "What there is on the network, and who has it.")
         .tag("downloads", "Files that are fetched.")
@@ -88,6 +90,7 @@ pub fn document() -> OpenApi {
         .tag("offers", "Files that somebody sends to somebody.")
         .tag("service", "For watchdogs, Prometheus and programs.")
         .calls("peer", peer())
+        .calls("account", account())
         .calls("files", files())
         .calls("finding", finding())
         .calls("downloads", downloads())
@@ -133,6 +136,70 @@ fn peer() -> [Call; 5] {
             )
             .answers::<Examination>(StatusCode::OK, "What works, what does not, and what to do.")
             .refuses(RateLimited, "Another examination runs."),
+    ]
+}
+
+fn account() -> [Call; 9] {
+    let unknown = "There is no such group, or this account does not belong to it.";
+    let not_yours = "Only its owner changes a group.";
+    let full = "The disk of the directory is full.";
+    [
+        of_directory(Call::put("/v1/accounts/{username}/password", "set_password", "Sets another password."))
+            .says(
+                "All other sessions of the account end, and their certificates are refused from then on. The session of \
+                 this peer goes on.",
+            )
+            .part::<Username>("username", "The account that is logged in here.")
+            .body::<PasswordRequest>()
+            .nothing(StatusCode::NO_CONTENT, "It is set.")
+            .refuses(PermissionDenied, "It is somebody else's account, or `current` is not its password.")
+            .refuses(RateLimited, "The directory has had too many attempts.")
+            .refuses(StorageFull, full),
+        of_directory(Call::get("/v1/sessions", "sessions", "Lists where the account is logged in."))
+            .query::<PageQuery>()
+            .lists::<SessionItem>("The open sessions."),
+        of_directory(Call::delete("/v1/sessions/{peer_id}", "end_session", "Ends a session of the account."))
+            .says("Other peers refuse its certificate within a lease. It may log in again.")
+            .part::<PeerId>("peer_id", "The peer.")
+            .nothing(StatusCode::NO_CONTENT, "It is ended.")
+            .refuses(NotFound, "This account has no such peer.")
+            .refuses(StorageFull, full),
+        of_directory(Call::get("/v1/groups", "groups", "Lists the groups that the account owns or belongs to."))
+            .query::<PageQuery>()
+            .lists::<Group>("By name."),
+        of_directory(Call::post("/v1/groups", "create_group", "Makes a group."))
+            .says("Its name is the account's from now on, also when the group is deleted.")
+            .body::<GroupRequest>()
+            .answers::<Group>(StatusCode::CREATED, "It is made.")
+            .refuses(AlreadyExists, "The name is taken.")
+            .refuses(TooLarge, "It has too many members.")
+            .refuses(Unprocessable, "The account has as many groups as it may, or a member has no account.")
+            .refuses(StorageFull, full),
+        of_directory(Call::get("/v1/groups/{name}", "group", "Tells who is in a group."))
+            .part::<GroupName>("name", "The group.")
+            .answers::<Group>(StatusCode::OK, "The group.")
+            .refuses(NotFound, unknown),
+        of_directory(Call::delete("/v1/groups/{name}", "delete_group", "Deletes a group."))
+            .part::<GroupName>("name", "The group.")
+            .nothing(StatusCode::NO_CONTENT, "Audiences that name it name nobody by it.")
+            .refuses(PermissionDenied, not_yours)
+            .refuses(NotFound, unknown)
+            .refuses(StorageFull, full),
+        of_directory(Call::put("/v1/groups/{name}/members/{username}", "add_member", "Takes somebody in."))
+            .part::<GroupName>("name", "The group.")
+            .part::<Username>("username", "Who.")
+            .nothing(StatusCode::NO_CONTENT, "They belong to it.")
+            .refuses(PermissionDenied, not_yours)
+            .refuses(NotFound, "There is no such account, or no such group, or this account does not belong to it.")
+            .refuses(Unprocessable, "The group has as many members as it may.")
+            .refuses(StorageFull, full),
+        of_directory(Call::delete("/v1/groups/{name}/members/{username}", "remove_member", "Takes somebody out."))
+            .part::<GroupName>("name", "The group.")
+            .part::<Username>("username", "Who.")
+            .nothing(StatusCode::NO_CONTENT, "They do not belong to it.")
+            .refuses(PermissionDenied, not_yours)
+            .refuses(NotFound, unknown)
+            .refuses(StorageFull, full),
     ]
 }
 

@@ -1,10 +1,16 @@
-//! `POST /v1/login`, `POST /v1/logout`.
+//! `POST /v1/login`, `POST /v1/logout`; the account's password, and where else it is logged in.
 
 use axum::{Json, extract::State};
 use http::StatusCode;
 use wire::{
-    http::{JsonBody, Problem},
-    rest::pclient::{LoginRequest, Status},
+    PeerId, Username,
+    http::{JsonBody, Path, Problem, Query, page},
+    rest::{
+        Page,
+        accounts::{PasswordRequest, SessionItem},
+        directory::PageQuery,
+        pclient::{LoginRequest, Status},
+    },
 };
 
 use super::{NoQuery, Pclient};
@@ -20,5 +26,40 @@ pub(super) async fn login(
 
 pub(super) async fn logout(State(pclient): State<Pclient>, _: NoQuery) -> Result<StatusCode, Problem> {
     pclient.session.logout().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PUT /v1/accounts/{username}/password`.
+pub(super) async fn set_password(
+    State(pclient): State<Pclient>,
+    Path(username): Path<Username>,
+    _: NoQuery,
+    JsonBody(PasswordRequest { current, new }): JsonBody<PasswordRequest>,
+) -> Result<StatusCode, Problem> {
+    let current = current.ok_or_else(|| Problem::invalid("`current` is missing"))?;
+    pclient.session.set_password(username, current.into(), new.into()).await?;
+    pclient.trust.refresh().await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /v1/sessions`.
+pub(super) async fn list(
+    State(pclient): State<Pclient>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<SessionItem>>, Problem> {
+    page::limit(query.limit)?;
+    Ok(Json(pclient.directory.sessions(&query).await?))
+}
+
+/// `DELETE /v1/sessions/{peer_id}`.
+pub(super) async fn end(
+    State(pclient): State<Pclient>,
+    Path(peer): Path<PeerId>,
+    _: NoQuery,
+) -> Result<StatusCode, Problem> {
+    pclient.directory.end_session(peer).await?;
+    if peer != pclient.about.peer_id {
+        pclient.trust.refresh().await;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -19,7 +19,8 @@ use http::StatusCode;
 use tokio::{fs::File, io::AsyncWriteExt, time::timeout};
 use wire::{ErrorCode, http::Problem, rest::Audience};
 
-use crate::{Failure, library::SharedEntry, shares::Shares};
+use super::Pclient;
+use crate::{Failure, library::SharedEntry};
 
 /// A client that sends nothing for so long has gone.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +28,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 const MAX_AUDIENCE_TEXT: usize = 64 << 10;
 
 /// Takes the form: one `file`, and at most one `audience`, in any order.
-pub(super) async fn receive(shares: &Shares, mut request: Request) -> Result<Arc<SharedEntry>, Problem> {
+pub(super) async fn receive(pclient: &Pclient, mut request: Request) -> Result<Arc<SharedEntry>, Problem> {
+    let shares = &pclient.shares;
     DefaultBodyLimit::disable().apply(&mut request);
     let form = Multipart::from_request(request, &()).await;
     let mut form = form.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
@@ -51,7 +53,10 @@ pub(super) async fn receive(shares: &Shares, mut request: Request) -> Result<Arc
         }
     }
     let (temp, name) = file.ok_or_else(|| Problem::invalid("the form has no `file`"))?;
-    Ok(shares.adopt_upload(temp.hand_over(), name, audience).await?)
+    pclient.check_groups(audience.as_ref()).await?;
+    let entry = shares.adopt_upload(temp.hand_over(), name, audience.clone()).await?;
+    pclient.learn_groups(audience.as_ref()).await;
+    Ok(entry)
 }
 
 fn file_name(field: &Field<'_>) -> Result<SafeName, Problem> {
@@ -113,7 +118,7 @@ async fn text(mut field: Field<'_>) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|_| Problem::invalid("`audience` is not UTF-8"))
 }
 
-/// As in JSON (`"network"`, `["ana","ben"]`), or plainly: `network`, `ana,ben`.
+/// As in JSON (`"network"`, `["ana","@lab"]`), or plainly: `network`, `ana,@lab`.
 fn parse_audience(text: &str) -> Result<Audience, Problem> {
     let text = text.trim();
     let value = if text.starts_with(['[', '"']) {
@@ -154,11 +159,12 @@ mod unit {
             ("ana", users(&["ana"])),
             (" ana, ben ", users(&["ana", "ben"])),
             ("[\"ana\",\"ben\"]", users(&["ana", "ben"])),
+            ("ana,@lab", users(&["ana", "@lab"])),
             ("[]", users(&[])),
         ] {
             assert_eq!(parse_audience(text), Ok(expected), "{text}");
         }
-        for text in ["", "Ana", "[1]", "[", "{}", "ana,,ben", "\"x\""] {
+        for text in ["", "Ana", "[1]", "[", "{}", "ana,,ben", "@", "@@lab", "\"x\""] {
             assert!(parse_audience(text).is_err(), "{text}");
         }
     }
