@@ -1,10 +1,15 @@
 // A browser, and what the page does wrong in it: errors in the console, violations of the policy.
 
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { PATIENCE_MS } from './wait.mjs';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+
+/** The page's files; with TRUEQUE_PAGE_SOURCE they are taken from there and not from the program, so that no change needs a build. */
+const ASSETS = fileURLToPath(new URL('../../../peer/src/pclient/page/assets/', import.meta.url));
 
 export async function openBrowser() {
   return chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
@@ -20,6 +25,7 @@ export async function openPage(browser, url, { theme = 'light', width = 1280, he
     globalThis.violations = [];
     addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => globalThis.violations.push(`${violatedDirective} ${blockedURI}`));
   });
+  if (process.env.TRUEQUE_PAGE_SOURCE) await fromSource(context);
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   const expected = [];
@@ -36,6 +42,16 @@ export async function openPage(browser, url, { theme = 'light', width = 1280, he
   });
   page.violations = () => page.evaluate(() => globalThis.violations);
   return page;
+}
+
+async function fromSource(context) {
+  const types = { js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml' };
+  await context.route(/\/app\/|\/$/, async (route) => {
+    const file = new URL(route.request().url()).pathname.replace(/^\/app\//, '').replace(/^\/$/, 'index.html');
+    const headers = file === 'index.html' ? (await route.fetch()).headers() : {};
+    delete headers['content-length'];
+    await route.fulfill({ headers, contentType: types[file.split('.').at(-1)] ?? 'text/html; charset=utf-8', body: await readFile(ASSETS + file) });
+  });
 }
 
 /** Drops files and folders of this machine on the page, as a person does from a file manager. */

@@ -2,7 +2,8 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtempSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline';
@@ -16,17 +17,30 @@ const STOP_MS = 15_000;
 
 export class Network {
   #programs = [];
+  folder = mkdtempSync(path.join(tmpdir(), 'trueque-page-'));
 
-  static async start() {
+  /** `more` are further settings of the directory. */
+  static async start(more = {}) {
     const network = new Network();
-    network.folder = await mkdtemp(path.join(tmpdir(), 'trueque-page-'));
-    const settings = { DIRECTORY_LISTEN: '127.0.0.1:0', DIRECTORY_DATA_DIR: path.join(network.folder, 'directory') };
-    const program = await network.#start('directory', settings, ['directory listening on ']);
-    network.url = program.said[0];
+    const settings = { DIRECTORY_LISTEN: '127.0.0.1:0', DIRECTORY_DATA_DIR: path.join(network.folder, 'directory'), ...more };
+    const program = await network.#start('directory', settings, 'directory listening on ');
+    network.url = program.said;
     return network;
   }
 
-  /** Starts a peer, logged in as `name` unless `more` says otherwise. */
+  /** A RabbitMQ: the one that all tests share, where there is one, else one of its own. */
+  async broker() {
+    const shared = process.env.TRUEQUE_TEST_AMQP;
+    if (shared) return shared;
+    return (await this.#start('testnet-broker', { HOME: this.folder }, 'amqp://')).line;
+  }
+
+  /** The folder that a peer will share. */
+  shareOf(name) {
+    return path.join(this.folder, name, 'share');
+  }
+
+  /** Starts a peer, logged in as `name` unless `more` says otherwise; files may lie in its share folder before. */
   async peer(name, more = {}) {
     const folder = path.join(this.folder, name);
     const inside = (part) => path.join(folder, part);
@@ -43,10 +57,11 @@ export class Network {
       PCLIENT_LISTEN: '127.0.0.1:0',
       ...more,
     };
-    const program = await this.#start('peer', settings, ['pclient listening on ']);
+    const program = await this.#start('peer', settings, 'pclient listening on ');
     const peer = {
       name,
-      url: program.said[0],
+      url: program.said,
+      pid: program.pid,
       shared: inside('share'),
       downloads: inside('downloads'),
       settings,
@@ -73,10 +88,11 @@ export class Network {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  /** Starts a program and waits for the lines that it prints when it listens. */
-  async #start(name, settings, prefixes) {
+  /** Starts a program and waits for the line that it prints when it listens: what stands in it behind `prefix`. */
+  async #start(name, settings, prefix) {
     const env = { PATH: process.env.PATH, RUST_LOG: 'warn', ...settings };
-    const child = spawn(path.join(PROGRAMS, name), { env, cwd: this.folder, stdio: ['ignore', 'pipe', 'inherit'] });
+    // The broker goes when its input closes, also when this process is killed.
+    const child = spawn(path.join(PROGRAMS, name), { env, cwd: this.folder, stdio: ['pipe', 'pipe', 'inherit'] });
     const ended = new Promise((resolve) => { child.once('exit', resolve); });
     const stop = async (signal = 'SIGTERM') => {
       if (child.exitCode !== null || child.signalCode !== null) return;
@@ -86,18 +102,16 @@ export class Network {
       clearTimeout(late);
     };
     this.#programs.push({ stop });
-    const said = [];
-    const lines = readline.createInterface({ input: child.stdout });
     const listens = (async () => {
-      for await (const line of lines) {
-        const prefix = prefixes.find((one) => line.startsWith(one));
-        if (prefix) said.push(line.slice(prefix.length));
-        if (said.length === prefixes.length) break;
+      for await (const line of readline.createInterface({ input: child.stdout })) {
+        if (!line.startsWith(prefix)) continue;
+        child.stdout.resume();
+        return line;
       }
-      child.stdout.resume();
-      if (said.length < prefixes.length) throw new Error(`${name} has ended before it listened`);
+      throw new Error(`${name} has ended before it listened`);
     })();
-    await Promise.race([listens, once(AbortSignal.timeout(START_MS), 'abort').then(() => { throw new Error(`${name} does not start`); })]);
-    return { said, stop };
+    const late = once(AbortSignal.timeout(START_MS), 'abort').then(() => { throw new Error(`${name} does not start`); });
+    const line = await Promise.race([listens, late]);
+    return { line, said: line.slice(prefix.length), pid: child.pid, stop };
   }
 }

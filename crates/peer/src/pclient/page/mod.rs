@@ -59,6 +59,7 @@ const FILES: &[(&str, &[u8])] = &[
     ("/app/views/content.js", include_bytes!("assets/views/content.js")),
     ("/app/views/files.js", include_bytes!("assets/views/files.js")),
     ("/app/views/found.js", include_bytes!("assets/views/found.js")),
+    ("/app/views/hashing.js", include_bytes!("assets/views/hashing.js")),
     ("/app/views/login.js", include_bytes!("assets/views/login.js")),
     ("/app/views/offers.js", include_bytes!("assets/views/offers.js")),
     ("/app/views/parts.js", include_bytes!("assets/views/parts.js")),

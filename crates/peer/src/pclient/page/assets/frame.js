@@ -11,6 +11,9 @@ import { go, route } from './lib/router.js';
 import { away, look, phase, status } from './lib/session.js';
 import { VIEWS, showShortcuts } from './lib/shortcuts.js';
 
+/** Bytes per second that are more than the end of something. */
+const WORTH_SAYING = 1 << 10;
+
 export function draw() {
   drawNavigation();
   drawFacts();
@@ -38,7 +41,7 @@ function drawFacts() {
     mark(dot, 'class', now.directory.connected ? 'dot good' : 'dot warn');
     mark(link, 'title', now.directory.connected ? 'Connected to the directory' : 'The directory cannot be reached');
     const { down_bps: down, up_bps: up } = now.transfers;
-    say(moving, [down && `↓ ${rate(down)}`, up && `↑ ${rate(up)}`].filter(Boolean).join('   '));
+    say(moving, [down >= WORTH_SAYING && `↓ ${rate(down)}`, up >= WORTH_SAYING && `↑ ${rate(up)}`].filter(Boolean).join('   '));
   });
 }
 

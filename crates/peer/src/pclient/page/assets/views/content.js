@@ -9,6 +9,7 @@ import { resync } from '../lib/events.js';
 import { ago, kindOf, percentText, plural, shortId, size } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
 import { copy, problemBlock, toastProblem, waiting } from '../lib/notices.js';
+import { status } from '../lib/session.js';
 import { drawFetch } from './found.js';
 import { button, empty, factsOf, pathBadge, peerLink, table } from './parts.js';
 
@@ -28,7 +29,7 @@ export function show(main, { path: [id = ''], params }, signal) {
   const stage = h('div', { class: 'stage', hidden: true });
   const fetchPlace = h('span', { class: 'get' });
   const kind = showable(item);
-  const showButton = kind && button('play', { text: 'Show the beginning', image: 'Show' }[kind] ?? 'Play', () => present(stage, item, kind, signal));
+  const showButton = kind && button(['text', 'image'].includes(kind) ? 'show' : 'watch', { text: 'Show the beginning', image: 'Show' }[kind] ?? 'Play', () => present(stage, item, kind, signal));
   const save = h('a', { class: 'button quiet', download: '', hidden: true }, icon('fetch'), 'Save a copy');
   bytesAt(id).then((where) => {
     save.href = where;
@@ -69,7 +70,9 @@ async function drawHolders(place, id, item, signal) {
     const { items } = await get(`/v1/files/${id}/holders`, {}, signal);
     const all = item.size === null ? null : Math.max(1, Math.ceil(item.size / PIECE));
     const part = (held) => (all === null ? plural(held, 'piece') : held < all ? `${percentText(held, all)} of it` : 'all of it');
-    const row = (holder) => [peerLink(holder), pathBadge(holder.path), part(holder.pieces_held), holder.online ? 'now' : ago(holder.last_seen)];
+    const own = status.value?.peer_id;
+    const way = (holder) => (holder.peer_id === own ? h('span', { class: 'badge' }, 'this peer') : pathBadge(holder.path, holder.why));
+    const row = (holder) => [peerLink(holder), way(holder), part(holder.pieces_held), holder.online ? 'now' : ago(holder.last_seen)];
     items.sort((a, b) => b.online - a.online || a.username.localeCompare(b.username));
     fill(place, items.length > 0
       ? table(plural(items.length, 'holder'), ['Peer', 'Path', 'Has', 'Last seen'], items.map(row))

@@ -16,6 +16,7 @@ import { status } from '../lib/session.js';
 import * as uploads from '../lib/uploads.js';
 import { playLink } from './found.js';
 import { button, empty, heading } from './parts.js';
+import { hashingPanel } from './hashing.js';
 import { uploadsPanel } from './uploads.js';
 
 /** A file of a large folder comes every few milliseconds: the list is read again this often at most, a long one less. */
@@ -65,6 +66,7 @@ export function show(main, { params, place }, signal) {
     heading('My files', { after: totals }),
     dropZone(),
     uploadsPanel(signal),
+    hashingPanel(signal),
     h('div', { class: 'bar' }, filter, button('folder', 'Share a path of this machine…', sharePath)),
     list.element);
   list.open(place);
@@ -74,12 +76,9 @@ function keyOf({ content_id: id, name }) {
   return `${id} ${name}`;
 }
 
-function totalsText({ files, bytes, hashing_files: hashing, hashing_bytes: left, announced }) {
-  return [
-    `${plural(files, 'file')}, ${size(bytes)}`,
-    hashing > 0 && `hashing ${count(hashing)} more, ${size(left)} to go`,
-    hashing === 0 && !announced && 'telling the directory…',
-  ].filter(Boolean).join(' · ');
+function totalsText({ files, bytes, hashing_files: hashing, announced }) {
+  const waits = hashing === 0 && !announced;
+  return `${plural(files, 'file')}, ${size(bytes)}${waits ? ' · telling the directory…' : ''}`;
 }
 
 function dropZone() {

@@ -83,7 +83,7 @@ export function playLink(item) {
   const kind = showable(item);
   if (kind === null || kind === 'text') return null;
   const label = kind === 'image' ? 'Show' : 'Play';
-  return h('a', { class: 'button quiet bare', href: pageOf(item, { show: 'yes' }), 'aria-label': `${label} ${plain(item.name)}`, title: `${label} it now` }, icon('play'));
+  return h('a', { class: 'button quiet bare', href: pageOf(item, { show: 'yes' }), 'aria-label': `${label} ${plain(item.name)}`, title: `${label} it now` }, icon(kind === 'image' ? 'show' : 'watch'));
 }
 
 /** Where a content can be fetched: the button, or how far it is. */

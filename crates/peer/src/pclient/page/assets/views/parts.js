@@ -28,10 +28,10 @@ const PATHS = {
   offline: ['offline', 'offline', 'It cannot be reached now'],
 };
 
-/** The way to a peer, in a word. */
-export function pathBadge(path) {
-  const [word, look, why] = PATHS[path] ?? [path, 'offline', ''];
-  return h('span', { class: `badge ${look}`, title: why }, word);
+/** The way to a peer, in a word; and why there is no better one, where that is known. */
+export function pathBadge(path, why = null) {
+  const [word, look, what] = PATHS[path] ?? [path, 'offline', ''];
+  return h('span', { class: 'path' }, h('span', { class: `badge ${look}`, title: what }, word), why && h('span', { class: 'why' }, foreign(why)));
 }
 
 /** "3 holders · 2 online · 1 by relay". */

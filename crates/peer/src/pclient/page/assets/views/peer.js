@@ -27,7 +27,7 @@ export function show(main, { path: [id = ''], params, place }, signal) {
   });
   main.append(heading(foreign(params.name ?? shortId(id))), facts, h('h2', {}, 'What it shares with you'), list.element);
   get(`/v1/peers/${id}`, {}, signal).then((peer) => fill(facts, factsOf([
-    ['Path', pathBadge(peer.path), ` ${peer.online ? '' : `last seen ${ago(peer.last_seen)}`}`],
+    ['Path', pathBadge(peer.path, peer.why), ` ${peer.online ? '' : `last seen ${ago(peer.last_seen)}`}`],
     ['Shares', plural(peer.files, 'file')],
     ['Addresses', peer.endpoints.length > 0 ? peer.endpoints.map((endpoint) => h('code', {}, endpoint, ' ')) : 'none: it takes no calls'],
     ['Version', peer.version],

@@ -2,7 +2,7 @@
 
 import { get } from '../lib/api.js';
 import { throttle } from '../lib/cell.js';
-import { foreign, h, say } from '../lib/dom.js';
+import { fill, foreign, h, say } from '../lib/dom.js';
 import { events, resync } from '../lib/events.js';
 import { ago, plural, shortId } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
@@ -36,19 +36,23 @@ export function show(main, { place }, signal) {
 function peerRow(first) {
   const facts = h('p', { class: 'row-facts num' });
   const path = h('span', {});
+  const why = h('span', { class: 'why' });
   const files = h('span', {});
   const seen = h('span', {});
   const dot = h('span', { class: 'dot' });
   const own = first.peer_id === status.value?.peer_id;
   facts.append(h('span', { class: 'held' }, dot, seen), files, h('span', { class: 'wide-only' }, `version ${first.version}`), h('code', { class: 'wide-only', title: first.peer_id }, shortId(first.peer_id)));
+  let told = null;
   const element = h('li', {},
     icon('peers'),
     h('div', { class: 'row-main' },
       h('a', { class: 'row-title', href: `#/peer/${first.peer_id}?name=${encodeURIComponent(first.username)}` }, foreign(first.username), own && ' (this peer)'),
-      facts),
+      facts, why),
     h('div', { class: 'row-actions' }, path));
   const update = (peer) => {
     path.replaceChildren(own ? '' : pathBadge(peer.path));
+    if (told !== (peer.why ?? '')) fill(why, foreign(told = peer.why ?? ''));
+    why.hidden = own || !told;
     say(files, plural(peer.files, 'file'));
     dot.className = peer.online ? 'dot good' : 'dot';
     say(seen, peer.online ? 'online' : `last seen ${ago(peer.last_seen)}`);

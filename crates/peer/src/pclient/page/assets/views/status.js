@@ -1,9 +1,10 @@
 // Status: the directory, the relay, the door for other peers, what is shared, and how fast bytes go.
 
+import { post } from '../lib/api.js';
 import { fill, foreign, h, say } from '../lib/dom.js';
 import { count, plural, rate, shortId, size } from '../lib/format.js';
 import { graph } from '../lib/graph.js';
-import { act, copy } from '../lib/notices.js';
+import { act, announce, copy } from '../lib/notices.js';
 import { logOut, rates, status, watchClosely } from '../lib/session.js';
 import { heading } from './parts.js';
 
@@ -13,9 +14,15 @@ export function show(main, _, signal) {
   const picture = graph();
   const [down, up, top] = [h('strong', { class: 'num' }), h('strong', { class: 'num' }), h('span', { class: 'dim num' })];
   const cards = h('div', { class: 'cards' });
+  const examined = h('div', { class: 'checks' });
+  const examine = h('button', { onclick: () => act(examine, 'Not examined.', async () => {
+    const found = await post('/v1/doctor');
+    fill(examined, checksOf(found));
+    announce(found.healthy ? 'Nothing has failed' : 'Something has failed');
+  }) }, 'Examine this peer');
   const out = h('button', { onclick: () => act(out, 'Not logged out.', logOut) }, 'Log out');
   main.append(
-    heading('Status', { after: out }),
+    heading('Status', { after: h('div', { class: 'actions' }, examine, out) }),
     h('section', { class: 'card graph-card', 'aria-label': 'Rates' },
       h('div', { class: 'graph-head' },
         h('p', {}, h('span', { class: 'key down' }), 'In ', down),
@@ -23,6 +30,7 @@ export function show(main, _, signal) {
         top),
       picture.element,
       h('p', { class: 'dim graph-foot' }, h('span', {}, '3 minutes ago'), h('span', {}, 'now'))),
+    examined,
     cards);
   let drawn = '';
   status.watch((now) => {
@@ -37,6 +45,19 @@ export function show(main, _, signal) {
     drawn = told;
   }, signal);
   watchClosely(signal);
+}
+
+const RESULTS = { ok: ['good', 'works'], warning: ['warn', 'look at it'], failed: ['failed', 'does not work'] };
+
+/** What the peer found when it tried everything that it needs: what is bad first. */
+function checksOf({ healthy, checks }) {
+  const worst = ['failed', 'warning', 'ok'];
+  const sorted = [...checks].sort((a, b) => worst.indexOf(a.result) - worst.indexOf(b.result));
+  return h('section', { class: 'card' },
+    h('h2', {}, 'What this peer found', h('span', { class: `badge ${healthy ? 'good' : 'failed'}` }, healthy ? 'Nothing has failed' : 'Something has failed')),
+    h('ul', { class: 'findings' }, sorted.map(({ name, result, found, advice }) => h('li', {},
+      h('span', { class: `badge ${RESULTS[result]?.[0] ?? ''}` }, RESULTS[result]?.[1] ?? result),
+      h('div', {}, h('p', {}, h('strong', {}, name), ' ', foreign(found)), advice && h('p', { class: 'dim' }, foreign(advice)))))));
 }
 
 function cardsOf({ peer_id: id, username, version, directory, pserver, relay, shared }) {

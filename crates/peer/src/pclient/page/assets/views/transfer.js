@@ -7,6 +7,7 @@ import * as downloads from '../lib/downloads.js';
 import { duration, percent, percentText, rate, shortId, size } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
 import { act, copy } from '../lib/notices.js';
+import { go } from '../lib/router.js';
 import { strip } from '../lib/strip.js';
 import { playLink } from './found.js';
 import { button, factsOf, pathBadge, peerLink, table } from './parts.js';
@@ -50,7 +51,7 @@ export function transferRow(first, signal) {
     mark(bar, 'aria-label', `Progress of ${name}`);
     mark(more, 'aria-label', `Details of ${name}`);
     const held = actions.contains(document.activeElement);
-    fill(actions, playLink(item), actionsOf(item).map(([kind, label, work]) => {
+    fill(actions, item.state !== 'done' && playLink(item), actionsOf(item).map(([kind, label, work]) => {
       const one = button(kind, `${label} ${name}`, () => work(one), { bare: true, wide: kind === 'link' });
       one.dataset.action = label.toLowerCase();
       return one;
@@ -76,12 +77,13 @@ export function transferRow(first, signal) {
 }
 
 /** What can be done, as far as it makes sense now: icon, word, work. */
-function actionsOf({ id, state, content_id: content }) {
+function actionsOf(item) {
+  const { id, state, content_id: content } = item;
   const stop = ['close', 'Cancel', (pressed) => cancel(id, pressed)];
-  const go = (label) => ['play', label, (pressed) => act(pressed, 'Not resumed.', () => downloads.resume(id))];
-  if (state === 'done') return [['link', 'Copy the link of', () => copyLink(content)], ['close', 'Take off the list:', (pressed) => act(pressed, 'Still there.', () => downloads.remove(id))]];
-  if (state === 'failed') return [go('Try again:'), stop];
-  if (state === 'paused') return [go('Resume'), stop];
+  const start = (label) => ['play', label, (pressed) => act(pressed, 'Not resumed.', () => downloads.resume(id))];
+  if (state === 'done') return [['open', 'Open', () => go(pageOf(item, { show: 'yes' }))], ['link', 'Copy the link of', () => copyLink(content)], ['close', 'Take off the list:', (pressed) => act(pressed, 'Still there.', () => downloads.remove(id))]];
+  if (state === 'failed') return [start('Try again:'), stop];
+  if (state === 'paused') return [start('Resume'), stop];
   if (state === 'finishing') return [];
   return [['pause', 'Pause', (pressed) => act(pressed, 'Not paused.', () => downloads.pause(id))], stop];
 }
@@ -100,13 +102,13 @@ function cancel(id, pressed) {
 }
 
 /** Where it stands, in a few parts. */
-function standing({ state, size: whole, verified_bytes: verified, rate_bps: bps, eta_seconds: eta, sources, error }) {
+function standing({ state, size: whole, verified_bytes: verified, rate_bps: bps, eta_seconds: eta, sources, error, note }) {
   const part = whole === null ? 'size not known yet' : `${size(verified)} of ${size(whole)}`;
   const from = sources.filter((source) => source.rate_bps > 0 || state === 'done');
   const names = from.slice(0, 3).map((source) => source.username).join(', ') + (from.length > 3 ? ` and ${from.length - 3} more` : '');
   return {
     queued: () => [part, 'waits for its turn'],
-    waiting: () => [part, 'waits for a holder to come online'],
+    waiting: () => [part, note ? `waiting: ${note}` : 'waits for a holder to come online'],
     running: () => [part, percentText(verified, whole), bps > 0 && rate(bps), eta !== null && `${duration(eta)} left`, names && `from ${names}`],
     paused: () => [part, 'paused'],
     finishing: () => [part, 'being put in its place'],
@@ -151,18 +153,18 @@ function sourcesTable() {
   return {
     element,
     update({ sources, state }) {
-      const now = sources.map((source) => `${source.peer_id} ${source.path}`).join() || `none ${state === 'done'}`;
+      const now = sources.map((source) => `${source.peer_id} ${source.path} ${source.why}`).join() || `none ${state === 'done'}`;
       if (now !== shown) {
         shown = now;
         cells = sources.map(() => [h('span', {}), h('span', {})]);
-        const row = (source, at) => [peerLink(source), pathBadge(source.path), ...cells[at]];
+        const row = (source, at) => [peerLink(source), pathBadge(source.path, source.why), ...cells[at]];
         fill(element, sources.length > 0
           ? table('Sources', ['From', 'Path', 'Verified', 'Rate'], sources.map(row))
           : h('p', { class: 'dim' }, state === 'done' ? 'It was on this machine already.' : 'No source yet.'));
       }
       sources.forEach((source, at) => {
         say(cells[at][0], size(source.bytes));
-        say(cells[at][1], source.rate_bps > 0 ? rate(source.rate_bps) : '–');
+        say(cells[at][1], source.rate_bps > 0 ? rate(source.rate_bps) : '');
       });
     },
   };
