@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { openBrowser, openPage } from './browser.mjs';
 import { Network } from './network.mjs';
-import { put, tone } from './samples.mjs';
+import { noise, put, tone } from './samples.mjs';
 import { until } from './wait.mjs';
 
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -25,12 +25,22 @@ before(async () => {
     put(ana.shared, 'notes \u05e2\u05d1\u05e8\u05d9\u05ea.txt', 'notes'),
     put(ana.shared, '<img src=x onerror=alert(1)>.txt', 'harmless'),
   ]);
-  beto = await network.peer('beto');
+  beto = await network.peer('beto', { PEER_DOWNLOAD_LIMIT: '8MiB' });
   await until('all are known', async () => (await beto.ask('GET', '/v1/search')).items.length === 3);
   const { items } = await beto.ask('GET', '/v1/search');
-  for (const { content_id } of items) await beto.ask('POST', '/v1/downloads', { content_id });
+  for (const { content_id } of items) {
+    const { id } = await beto.ask('POST', '/v1/downloads', { content_id });
+    await until('it is here', async () => (await beto.ask('GET', `/v1/downloads/${id}`)).state === 'done');
+  }
   await ana.ask('POST', '/v1/offers', { content_id: items[0].content_id, to: 'beto' });
-  // One that nobody has: it waits.
+  await beto.ask('POST', '/v1/offers', { content_id: items[1].content_id, to: 'ana' });
+  // One that is fetched in part and rests, and one that nobody has: it waits.
+  await noise(ana.shared, 'half.bin', 24);
+  await until('it is known', async () => (await beto.ask('GET', '/v1/search?q=half')).items.length === 1);
+  const { items: [{ content_id: half }] } = await beto.ask('GET', '/v1/search?q=half');
+  const { id } = await beto.ask('POST', '/v1/downloads', { content_id: half });
+  await until('some of it is here', async () => (await beto.ask('GET', `/v1/downloads/${id}`)).verified_bytes > 0);
+  await beto.ask('POST', `/v1/downloads/${id}/pause`);
   await beto.ask('POST', '/v1/downloads', { content_id: '0'.repeat(64), name: 'awaited.bin' });
 });
 
@@ -66,48 +76,96 @@ test('the token is asked for once, and sound plays without it in the address', a
   assert.deepEqual([page.faults, await page.violations(), fresh.faults], [[], [], []]);
 });
 
-/** Serious and critical faults that axe finds, in a line each. */
-async function faultsOf(page) {
+/** Serious and critical faults that axe finds in a view, in a line each: wide and narrow, in light and dark. */
+async function faultsOf(page, what) {
   await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
-  return violations
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    .flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target} ${failureSummary}`));
+  const bad = [];
+  for (const [width, theme] of [[1280, 'light'], [1280, 'dark'], [390, 'dark'], [390, 'light']]) {
+    await page.setViewportSize({ width, height: 900 });
+    await page.emulateMedia({ colorScheme: theme });
+    // The dark theme differs in its colours alone.
+    const rules = theme === 'dark' ? { runOnly: ['color-contrast'] } : {};
+    const { violations } = await page.evaluate((more) => globalThis.axe.run(document, { resultTypes: ['violations'], ...more }), rules);
+    const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+    const lines = serious.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target} ${failureSummary}`));
+    if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)) lines.push('it is wider than the screen');
+    bad.push(...lines.map((line) => `${what}, ${width} wide, ${theme}: ${line}`));
+  }
+  await page.setViewportSize({ width: 1280, height: 900 });
+  return bad;
 }
 
-for (const [theme, width] of [['light', 1280], ['dark', 390]]) {
-  test(`every view can be used by everybody: ${theme}, ${width} wide`, async () => {
-    const page = await openPage(browser, beto.url, { theme, width });
-    const { items: [{ peer_id: peer }] } = await beto.ask('GET', '/v1/peers');
-    const { items: [{ content_id: id, name, size, media_type: type }] } = await beto.ask('GET', '/v1/search?q=tone');
-    const content = `content/${id}?${new URLSearchParams({ name, size, type, show: 'yes' })}`;
-    const bad = [];
-    for (const view of ['search?q=o', 'search?q=nothing+at+all', 'transfers', 'files', 'offers', 'peers', `peer/${peer}`, content, 'status']) {
-      await page.goto(`/#/${view}`);
-      await page.locator('.rows > li, .card, .table, .empty').first().waitFor();
-      if (view === 'transfers') {
-        await page.locator('.transfer [aria-expanded]').last().click();
-        await page.locator('.table').waitFor();
-      }
-      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${view} is not wider than the screen`);
-      bad.push(...(await faultsOf(page)).map((fault) => `${view}: ${fault}`));
+test('every view can be used by everybody, wide and narrow, in light and dark', async () => {
+  const page = await openPage(browser, beto.url);
+  const { items: peers } = await beto.ask('GET', '/v1/peers');
+  const other = peers.find(({ username }) => username === 'ana').peer_id;
+  const content = async (q) => {
+    const { items: [{ content_id: id, name, size, media_type: type }] } = await beto.ask('GET', `/v1/search?q=${q}`);
+    return `content/${id}?${new URLSearchParams({ name, size, type, show: 'yes' })}`;
+  };
+  const views = [
+    'search?q=o', 'search?q=nothing+at+all', 'transfers', 'transfers?state=failed', 'files', 'files?q=nothing+at+all', 'offers', 'offers?direction=sent',
+    'peers', `peer/${other}`, await content('tone'), await content('notes'), 'content/no-id', 'status',
+  ];
+  const bad = [];
+  for (const view of views) {
+    await page.goto(`/#/${view}`);
+    await page.locator('.rows > li, .card, .table, .empty').first().waitFor();
+    if (view === 'transfers') {
+      await page.locator('.transfer [aria-expanded]').last().click();
+      await page.locator('.table').waitFor();
     }
-    await page.goto('/#/files');
-    await page.getByRole('button', { name: /who may have/ }).first().click();
-    bad.push(...(await faultsOf(page)).map((fault) => `dialog: ${fault}`));
-    assert.deepEqual(bad, []);
-    assert.deepEqual(page.faults, []);
-    await page.context().close();
-  });
-}
+    if (view === 'status') {
+      await page.getByRole('button', { name: 'Examine this peer' }).click();
+      await page.getByRole('heading', { name: 'What this peer found' }).waitFor();
+    }
+    bad.push(...await faultsOf(page, view));
+  }
+  assert.deepEqual(bad, []);
+  assert.deepEqual([page.faults, await page.violations()], [[], []]);
+  await page.context().close();
+});
 
-test('the login form can be used by everybody', async () => {
+test('so can what stands before a view: questions, messages, what is away', async () => {
+  const page = await openPage(browser, beto.url);
+  const bad = [];
+  const questions = [
+    ['files', (main) => main.getByRole('button', { name: /who may have/ }).first()],
+    ['files', (main) => main.getByRole('button', { name: /^Send / }).first()],
+    ['files', (main) => main.getByRole('button', { name: /^Share a path/ })],
+    ['transfers', (main) => main.locator('li', { hasText: 'half.bin' }).getByRole('button', { name: /^Cancel/ })],
+    ['files', () => page.getByRole('button', { name: 'Keyboard shortcuts' })],
+  ];
+  for (const [view, opener] of questions) {
+    await page.goto(`/#/${view}`);
+    const button = opener(page.locator('main'));
+    await button.click();
+    await page.getByRole('dialog').waitFor();
+    bad.push(...await faultsOf(page, `a question of ${view}`));
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    assert.ok(await button.evaluate((element) => element === document.activeElement), 'the keyboard is back where it was');
+  }
+  await page.goto('/#/offers');
+  page.expect('ERR_');
+  // As if the peer had gone: for this page it has.
+  await page.route('**/v1/**', (route) => route.abort('connectionrefused'));
+  await page.getByRole('button', { name: /^Decline/ }).click();
+  await page.locator('.toast.bad').waitFor();
+  await page.getByRole('alert').filter({ hasText: 'Start it again' }).first().waitFor();
+  bad.push(...await faultsOf(page, 'what is away'));
+  assert.deepEqual(bad, []);
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
+test('the forms before the first view can be used by everybody', async () => {
   const carla = await network.peer('carla', { PEER_USERNAME: '', PEER_PASSWORD: '' });
-  for (const theme of ['light', 'dark']) {
-    const page = await openPage(browser, carla.url, { theme, width: 390 });
+  for (const [peer, field] of [[carla, 'Username'], [ana, 'Token']]) {
+    const page = await openPage(browser, peer.url);
     await page.goto('/');
-    await page.getByLabel('Username').waitFor();
-    assert.deepEqual(await faultsOf(page), []);
+    await page.getByLabel(field).waitFor();
+    assert.deepEqual(await faultsOf(page, field), []);
     await page.context().close();
   }
 });

@@ -3,9 +3,11 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { readFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { readFile, rm, truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { drop, openBrowser, openPage } from './browser.mjs';
+import { film } from './film.mjs';
 import { Network } from './network.mjs';
 import { noise, put, tone } from './samples.mjs';
 import { until } from './wait.mjs';
@@ -13,6 +15,7 @@ import { until } from './wait.mjs';
 const EVIL = '<img src=x onerror=alert(1)>.txt';
 const LIMIT_MIB = 6;
 const SLOW_MIB = 24;
+const FILM_SECONDS = 60;
 
 let network;
 let browser;
@@ -93,6 +96,10 @@ part('dropped files and folders are sent, hashed and listed; names are text', as
   await anas.getByText(/^3 files, 4\d\.\d MiB$/).waitFor();
   const sent = await readFile(path.join(ana.shared, 'films/harbour.bin'));
   assert.ok(sent.equals(await readFile(path.join(outside, 'films/harbour.bin'))));
+  // It is hashed: the page knows it by what b3sum prints.
+  const address = await row(anas, 'harbour.bin').locator('a.row-title').getAttribute('href');
+  const printed = execFileSync('b3sum', [path.join(outside, 'films/harbour.bin')], { encoding: 'utf8' });
+  assert.equal(address.split('/')[2].split('?')[0], printed.split(' ')[0]);
 });
 
 part('a file is kept for some people, and withdrawn and taken back', async () => {
@@ -173,7 +180,30 @@ part('sound plays while it is still arriving', async () => {
   assert.deepEqual((await beto.ask('GET', '/v1/files?q=tone')).items, [], 'only what is heard is fetched');
 });
 
+part('a film that is fetched plays before all of it is here', async () => {
+  await film(anas, ana.shared, 'films/crossing.webm', FILM_SECONDS);
+  await betos.goto('/#/search?q=crossing');
+  await until('it is known', async () => (await beto.ask('GET', '/v1/search?q=crossing')).items.length === 1);
+  await betos.reload();
+  await row(betos, 'crossing.webm').getByRole('button', { name: 'Fetch' }).click();
+  await row(betos, 'crossing.webm').locator('progress').waitFor();
+  await row(betos, 'crossing.webm').getByRole('link', { name: 'Play' }).click();
+  const picture = betos.locator('video');
+  await until('it plays', () => picture.evaluate((video) => video.currentTime > 0.2 && !video.paused));
+  const now = (await beto.ask('GET', '/v1/downloads')).items.find(({ name }) => name === 'films/crossing.webm');
+  assert.ok(now.state === 'running' && now.verified_bytes < now.size, `it plays at ${now.verified_bytes} of ${now.size}, ${now.state}`);
+  const [length, width, error] = await picture.evaluate((video) => [video.duration, video.videoWidth, video.error?.message ?? '']);
+  assert.deepEqual([length, width, error], [FILM_SECONDS, 320, '']);
+  await betos.getByRole('link', { name: 'Here' }).waitFor();
+  await until('it plays on', () => picture.evaluate((video) => video.currentTime > 1));
+  const fetched = await readFile(path.join(beto.downloads, 'films/crossing.webm'));
+  assert.ok(fetched.equals(await readFile(path.join(ana.shared, 'films/crossing.webm'))));
+  await betos.goto('/#/search?q=tone');
+});
+
 part('Back leads where one came from, and the keyboard leads everywhere', async () => {
+  await row(betos, 'tone.wav').getByRole('link', { name: 'tone.wav' }).click();
+  await betos.getByRole('heading', { name: 'Who has it' }).waitFor();
   await betos.goBack();
   await row(betos, 'tone.wav').waitFor();
   assert.equal(await betos.getByRole('searchbox', { name: 'Search the network' }).inputValue(), 'tone');
@@ -211,6 +241,39 @@ part('a file is offered, and accepted', async () => {
   await anas.getByLabel('From you').check();
   await row(anas, EVIL).getByText('to beto').waitFor();
   await go(anas, 'My files');
+});
+
+part('a name is text wherever it stands', async () => {
+  const ends = (text) => assert.ok(text.includes(EVIL), `${EVIL} in: ${text}`);
+  const { items } = await beto.ask('GET', '/v1/peers');
+  const { items: [{ content_id: id, name, size }] } = await beto.ask('GET', '/v1/search?q=onerror');
+  const content = `content/${id}?${new URLSearchParams({ name, size, type: 'text/plain', show: 'yes' })}`;
+  for (const view of ['search?q=onerror', 'transfers', 'files', 'offers', `peer/${items.find(({ username }) => username === 'ana').peer_id}`, content]) {
+    await betos.goto(`/#/${view}`);
+    await betos.locator('main .name', { hasText: EVIL }).first().waitFor();
+    assert.equal(await betos.locator('main img, dialog img, .toasts img').count(), 0, view);
+  }
+  await betos.getByText('harmless', { exact: true }).waitFor();
+  ends(await betos.title());
+  await betos.goto('/#/files');
+  await row(betos, EVIL).getByRole('button', { name: 'Send' }).click();
+  ends(await betos.getByRole('dialog').textContent());
+  await betos.keyboard.press('Escape');
+  await row(betos, EVIL).getByRole('button', { name: 'Stop sharing' }).click();
+  ends(await betos.locator('.toast').last().textContent());
+  ends(await betos.locator('#live').textContent());
+  await betos.goto(`/#/search?q=${encodeURIComponent(EVIL)}`);
+  await until('the title says it', async () => (await betos.title()).startsWith(EVIL));
+  assert.equal(await betos.locator('main img, dialog img, .toasts img').count(), 0);
+});
+
+part('what is being hashed is shown while it is', async () => {
+  await go(anas, 'My files');
+  const large = await put(ana.shared, 'large.bin', 'the rest of it is a hole');
+  await truncate(large, 3 * 1024 ** 3);
+  await anas.getByRole('region', { name: 'Hashing' }).getByText(/^Hashing 1 more file, \d\.\d\d GiB to go/).waitFor();
+  await rm(large);
+  await anas.getByRole('region', { name: 'Hashing' }).waitFor({ state: 'hidden' });
 });
 
 part('what is refused says why, and under which request id', async () => {
