@@ -204,8 +204,10 @@ impl Downloads {
     pub fn page(&self, state: Option<DownloadState>, after: Option<String>, limit: usize) -> Vec<Download> {
         let before = after.and_then(|id| entry::seq_of(&id)).unwrap_or(u64::MAX);
         let registry = self.registry.lock();
-        let older = registry.by_seq.range(..before).rev().map(|(_, entry)| entry.view());
-        older.filter(|download| state.is_none_or(|state| download.state == state)).take(limit).collect()
+        let older = registry.by_seq.range(..before).rev().map(|(_, entry)| entry);
+        // Looked at before it is copied: there may be many others.
+        let wanted = older.filter(|entry| state.is_none_or(|state| entry.state() == state));
+        wanted.take(limit).map(|entry| entry.view()).collect()
     }
 
     /// Stops a download; what it has is kept.

@@ -216,6 +216,9 @@ async fn completions_are_taken_by_a_shell_and_every_command_has_a_page() {
         let page = read(folder.path().join(format!("peer-{name}.1")));
         assert!(String::from_utf8_lossy(&page).contains("SYNOPSIS"), "{name}");
     }
+    let written = std::fs::read_dir(folder.path()).unwrap().map(|page| page.unwrap().file_name());
+    let helps: Vec<_> = written.filter(|page| page.to_string_lossy().contains("help")).collect();
+    assert!(helps.is_empty(), "pages about the word `help`: {helps:?}");
     let nowhere = alone(&["man", "/nowhere/at all"]).await;
     assert_eq!(nowhere.code, Some(1));
     assert!(nowhere.err.contains("/nowhere/at all"), "{}", nowhere.err);

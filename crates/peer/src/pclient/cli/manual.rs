@@ -18,8 +18,14 @@ pub(super) fn pages(args: &ManArgs, screen: &mut Screen) -> Result<(), Stop> {
         Man::new(command).render(&mut page)?;
         return Ok(screen.out().write_all(&page)?);
     };
+    command = without_help(command);
     command.build();
     clap_mangen::generate_to(command, folder)
         .map_err(|error| Stop::failed(format!("{}: {error}", folder.display())))?;
     Ok(())
+}
+
+/// Without the word `help` and what stands below it: the pages are the help.
+fn without_help(command: clap::Command) -> clap::Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }

@@ -48,13 +48,21 @@ export class Topic {
   }
 }
 
-/** Runs `work` once `ms` after the last call. */
-export function debounce(ms, work, signal) {
-  let timer;
+/** Runs `work` at once; where it ran less than `ms` ago, then, and once for all calls until then. */
+export function paced(ms, work, signal) {
+  let timer = null;
+  let next = 0;
+  const run = () => {
+    timer = null;
+    next = performance.now() + ms;
+    work();
+  };
   signal?.addEventListener('abort', () => clearTimeout(timer), { once: true });
-  return (...args) => {
-    clearTimeout(timer);
-    if (!signal?.aborted) timer = setTimeout(() => work(...args), ms);
+  return () => {
+    if (signal?.aborted) return;
+    const wait = next - performance.now();
+    if (wait <= 0 && timer === null) run();
+    else timer ??= setTimeout(run, wait);
   };
 }
 

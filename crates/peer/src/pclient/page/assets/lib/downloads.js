@@ -14,6 +14,7 @@ const known = new Map();
 const byContent = new Map();
 const names = new Map();
 let gathered = new Map();
+let timer = null;
 let newest = null;
 
 /** Remembers downloads that were read or told. */
@@ -60,6 +61,7 @@ export async function start({ content_id: contentId, name }) {
   if (names.size > KEPT) names.delete(names.keys().next().value);
   const download = await post('/v1/downloads', { content_id: contentId });
   take(download);
+  tell();
   return download;
 }
 
@@ -70,16 +72,19 @@ function named(download) {
 
 export async function pause(id) {
   take(await post(`/v1/downloads/${id}/pause`));
+  tell();
 }
 
 export async function resume(id) {
   take(await post(`/v1/downloads/${id}/resume`));
+  tell();
 }
 
 /** Ends it, or takes it off the list where it is done. */
 export async function remove(id) {
   await call('DELETE', `/v1/downloads/${id}`);
   gone(id);
+  tell();
 }
 
 /** Whether it may still move by itself. */
@@ -98,15 +103,18 @@ function forget(id, download) {
   if (byContent.get(download.content_id) === id) byContent.delete(download.content_id);
 }
 
+/** What others did is told a few times a second; what was asked for here is told by `tell` as soon as it is answered. */
 function gather(id, download) {
-  if (gathered.size === 0) {
-    setTimeout(() => {
-      const told = gathered;
-      gathered = new Map();
-      changes.tell(told);
-    }, GATHER_MS);
-  }
+  timer ??= setTimeout(tell, GATHER_MS);
   gathered.set(id, download);
+}
+
+function tell() {
+  clearTimeout(timer);
+  timer = null;
+  const told = gathered;
+  gathered = new Map();
+  if (told.size > 0) changes.tell(told);
 }
 
 events.listen(({ name, data }) => {

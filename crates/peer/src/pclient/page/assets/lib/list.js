@@ -7,7 +7,8 @@ import { problemBlock, waiting } from './notices.js';
 
 /** More rows than this help nobody: the list says how to narrow it. */
 const MOST = 2_000;
-const PAGE = 50;
+/** Two screens of rows: a page costs what it has, and the next one is read before it is reached. */
+const PAGE = 30;
 const LARGEST_PAGE = 200;
 
 export class PagedList {

@@ -91,5 +91,5 @@ document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible' && phase.value !== 'token') look();
 });
 // A file is being hashed, or a download has begun: the numbers move from here on.
-const moved = throttle(() => 300, () => { if (interval() === IDLE_MS) look(); });
+const moved = throttle(() => 100, () => { if (interval() === IDLE_MS) look(); });
 events.listen(({ name, data }) => (name === 'status' ? take(data) : moved()));

@@ -1,7 +1,7 @@
 // My files: what this peer shares, and what is on its way there.
 
 import { call, get, post } from '../lib/api.js';
-import { debounce, throttle } from '../lib/cell.js';
+import { paced, throttle } from '../lib/cell.js';
 import { copyLink, pageOf } from '../lib/content.js';
 import { ask, audienceFields, audienceOf, usernames } from '../lib/dialogs.js';
 import { fileName, fill, foreign, h, mark, plain, say } from '../lib/dom.js';
@@ -23,6 +23,7 @@ import { uploadsPanel } from './uploads.js';
 const REFRESH_MS = 1_000;
 const REFRESH_LONG_MS = 5_000;
 const LONG = 200;
+const TYPED_MS = 80;
 /** Whom the next files are for: chosen once, kept while the page is open. */
 let audience = 'network';
 
@@ -48,7 +49,7 @@ export function show(main, { params, place }, signal) {
       ? empty('files', 'No file of yours is called so', 'A part of the name is enough.')
       : empty('files', 'You share nothing yet', 'Drop files above, or put them into a shared folder of this peer: they are found by themselves.')),
   });
-  filter.addEventListener('input', debounce(150, () => {
+  filter.addEventListener('input', paced(TYPED_MS, () => {
     rename(to('files', [], { q: filter.value }));
     list.reset();
   }, signal));

@@ -1,7 +1,7 @@
 // Search: one row per content, as it is typed.
 
 import { get } from '../lib/api.js';
-import { debounce } from '../lib/cell.js';
+import { paced } from '../lib/cell.js';
 import { h } from '../lib/dom.js';
 import { plural } from '../lib/format.js';
 import { PagedList } from '../lib/list.js';
@@ -10,7 +10,8 @@ import { rename, to } from '../lib/router.js';
 import { foundRows } from './found.js';
 import { empty, heading } from './parts.js';
 
-const TYPED_MS = 150;
+/** So often at most the directory is asked while somebody types. */
+const TYPED_MS = 80;
 const TYPES = [['', 'Any type'], ['video/*', 'Video'], ['audio/*', 'Audio'], ['image/*', 'Image'], ['text/*', 'Text'], ['application/*', 'Other']];
 
 export const title = ({ params }) => (params.q ? `${params.q} – Search` : 'Search');
@@ -47,7 +48,7 @@ export function show(main, { params, place }, signal) {
     document.title = `${title({ params: { q } })} · Trueque`;
     list.reset();
   };
-  words.addEventListener('input', debounce(TYPED_MS, search, signal));
+  words.addEventListener('input', paced(TYPED_MS, search, signal));
   type.addEventListener('change', search);
   online.addEventListener('change', search);
   words.addEventListener('keydown', (event) => {

@@ -8,7 +8,7 @@ import { rename, to } from '../lib/router.js';
 import { empty, heading, segments } from './parts.js';
 import { transferRow } from './transfer.js';
 
-const STATES = [['', 'All'], ['running', 'Running'], ['waiting', 'Waiting'], ['paused', 'Paused'], ['failed', 'Failed'], ['done', 'Done']];
+const STATES = [['', 'All'], ['running', 'Running'], ['queued', 'Queued'], ['waiting', 'Waiting'], ['paused', 'Paused'], ['failed', 'Failed'], ['done', 'Done']];
 
 export const title = () => 'Transfers';
 
