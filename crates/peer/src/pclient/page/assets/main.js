@@ -9,6 +9,7 @@ import { announce, toastProblem } from './lib/notices.js';
 import { go, redirect, route } from './lib/router.js';
 import { look, phase } from './lib/session.js';
 import { listenToKeys } from './lib/shortcuts.js';
+import * as account from './views/account.js';
 import * as content from './views/content.js';
 import * as files from './views/files.js';
 import * as login from './views/login.js';
@@ -21,9 +22,9 @@ import * as token from './views/token.js';
 import * as transfers from './views/transfers.js';
 
 /** Each has `title(route)`, and `show(main, route, signal)`, which fills the main part until the signal aborts. */
-const PAGES = { search, content, transfers, files, offers, peers, peer, status: standing };
+const PAGES = { account, search, content, transfers, files, offers, peers, peer, status: standing };
 /** Which entry of the navigation a view belongs to, where it is not its own. */
-const UNDER = { content: 'search', peer: 'peers' };
+const UNDER = { account: 'status', content: 'search', peer: 'peers' };
 
 const main = document.getElementById('main');
 const nav = document.getElementById('views');
@@ -52,8 +53,9 @@ function enter(page, where) {
 
 /** Another view, by its link: screen readers hear of it, and the keyboard goes on from its top. */
 function turned() {
+  // A question of the view before has nothing to stand on.
+  for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
   show();
-  if (document.querySelector('dialog[open]')) return;
   if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
   announce(document.title);
 }

@@ -1,4 +1,4 @@
-// Peers: who is on the network, and how each is reached.
+// Peers: who is on the network, and how each is reached; and the groups that one is in.
 
 import { get } from '../lib/api.js';
 import { throttle } from '../lib/cell.js';
@@ -7,15 +7,31 @@ import { events, resync } from '../lib/events.js';
 import { ago, plural, shortId } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
 import { PagedList } from '../lib/list.js';
+import { redirect, to } from '../lib/router.js';
 import { status } from '../lib/session.js';
-import { empty, heading, pathBadge } from './parts.js';
+import { groups } from './groups.js';
+import { empty, heading, pathBadge, segments } from './parts.js';
 
 /** Who comes and goes is not told by events: the list is read again this often while it is seen. */
 const REFRESH_MS = 10_000;
 
-export const title = () => 'Peers';
+const KINDS = [['peers', 'Peers'], ['groups', 'Groups']];
 
-export function show(main, { place }, signal) {
+export const title = ({ params }) => (params.show === 'groups' ? 'Groups' : 'Peers');
+
+export function show(main, { params, place }, signal) {
+  const kind = params.show === 'groups' ? 'groups' : 'peers';
+  const choose = (value) => redirect(to('peers', [], { show: value === 'groups' ? value : '' }));
+  const which = segments('Which', KINDS, kind, choose);
+  if (kind === 'groups') {
+    const { list, create } = groups(signal);
+    main.append(heading('Groups', { after: h('div', { class: 'actions' }, create, which) }), list.element);
+    return void list.open(place);
+  }
+  return void showPeers(main, place, which, signal);
+}
+
+function showPeers(main, place, which, signal) {
   const list = new PagedList({
     label: 'Peers',
     signal,
@@ -29,7 +45,7 @@ export function show(main, { place }, signal) {
   resync.listen(refresh, signal);
   const timer = setInterval(() => { if (document.visibilityState === 'visible') refresh(); }, REFRESH_MS);
   signal.addEventListener('abort', () => clearInterval(timer), { once: true });
-  main.append(heading('Peers'), list.element);
+  main.append(heading('Peers', { after: which }), list.element);
   list.open(place);
 }
 

@@ -5,7 +5,7 @@ import { fill, foreign, h, say } from '../lib/dom.js';
 import { count, plural, rate, shortId, size } from '../lib/format.js';
 import { graph } from '../lib/graph.js';
 import { act, announce, copy } from '../lib/notices.js';
-import { logOut, rates, status, watchClosely } from '../lib/session.js';
+import { rates, status, watchClosely } from '../lib/session.js';
 import { heading } from './parts.js';
 
 export const title = () => 'Status';
@@ -20,9 +20,8 @@ export function show(main, _, signal) {
     fill(examined, checksOf(found));
     announce(found.healthy ? 'Nothing has failed' : 'Something has failed');
   }) }, 'Examine this peer');
-  const out = h('button', { onclick: () => act(out, 'Not logged out.', logOut) }, 'Log out');
   main.append(
-    heading('Status', { after: h('div', { class: 'actions' }, examine, out) }),
+    heading('Status', { after: h('div', { class: 'actions' }, examine, h('a', { class: 'button', href: '#/account' }, 'Account')) }),
     h('section', { class: 'card graph-card', 'aria-label': 'Rates' },
       h('div', { class: 'graph-head' },
         h('p', {}, h('span', { class: 'key down' }), 'In ', down),
