@@ -232,10 +232,12 @@ part('a file is offered, and accepted', async () => {
   await dialog.getByRole('button', { name: 'Send' }).click();
   await anas.getByText(`${EVIL} is offered to beto.`).waitFor();
   await betos.getByText(`ana offers you ${EVIL}.`).waitFor();
+  await betos.getByRole('navigation').getByRole('link', { name: 'Offers 1 to be answered' }).waitFor();
   await betos.getByRole('button', { name: 'Look' }).click();
   assert.equal(await row(betos, EVIL).locator('.name').textContent(), EVIL);
   await row(betos, EVIL).getByRole('button', { name: 'Accept' }).click();
   await row(betos, EVIL).getByRole('link', { name: 'Here' }).waitFor();
+  await betos.getByRole('navigation').getByRole('link', { name: 'Offers', exact: true }).waitFor();
   assert.equal(await readFile(path.join(beto.downloads, EVIL), 'utf8'), 'harmless');
   await go(anas, 'Offers');
   await anas.getByLabel('From you').check();
@@ -262,7 +264,7 @@ part('a name is text wherever it stands', async () => {
   ends(await anas.getByRole('dialog').textContent());
   await anas.keyboard.press('Escape');
   await row(anas, EVIL).getByRole('button', { name: 'Stop sharing' }).click();
-  ends(await anas.locator('.toast').last().textContent());
+  ends(await anas.locator('.toast', { hasText: 'is no longer shared' }).textContent());
   ends(await anas.locator('#live').textContent());
   for (const page of [anas, betos]) assert.equal(await page.locator('main img, dialog img, .toasts img').count(), 0);
 });

@@ -1,15 +1,21 @@
 // What stands around the views: the navigation, how the peer stands, what is away, and what has happened meanwhile.
 
+import { get } from './lib/api.js';
+import { throttle } from './lib/cell.js';
 import { pageOf } from './lib/content.js';
 import { fill, foreign, h, mark, plain, say } from './lib/dom.js';
 import * as downloads from './lib/downloads.js';
-import { events } from './lib/events.js';
+import { events, resync } from './lib/events.js';
 import { plural, rate } from './lib/format.js';
 import { icon } from './lib/icons.js';
 import { announce, problemBlock, toast } from './lib/notices.js';
 import { go, route } from './lib/router.js';
 import { away, look, phase, status } from './lib/session.js';
 import { VIEWS, showShortcuts } from './lib/shortcuts.js';
+
+/** Offers that wait for an answer are counted so far, and so often at most. */
+const MOST_OFFERS = 99;
+const OFFERS_MS = 500;
 
 /** Bytes per second that are more than the end of something. */
 const WORTH_SAYING = 1 << 10;
@@ -23,8 +29,18 @@ export function draw() {
 }
 
 function drawNavigation() {
-  const link = ([view, label]) => h('a', { href: `#/${view}`, 'data-view': view }, icon(view), h('span', {}, label));
+  const open = h('span', { class: 'open', hidden: true });
+  const link = ([view, label]) => h('a', { href: `#/${view}`, 'data-view': view }, icon(view), h('span', {}, label), view === 'offers' && open);
   fill(document.getElementById('views'), VIEWS.map(link));
+  const look = throttle(() => OFFERS_MS, async () => {
+    if (phase.value !== 'ready') return;
+    const { items, next_cursor: more } = await get('/v1/offers', { state: 'offered', limit: MOST_OFFERS }).catch(() => ({ items: [] }));
+    open.hidden = items.length === 0;
+    fill(open, `${items.length}${more ? '+' : ''}`, h('span', { class: 'unseen' }, ' to be answered'));
+  });
+  phase.watch(look);
+  resync.listen(look);
+  events.listen(({ name }) => { if (name === 'offer') look(); });
 }
 
 function drawFacts() {

@@ -52,15 +52,11 @@ export class PagedList {
     return this.#rows.get(place.row)?.element.scrollIntoView({ block: 'center' });
   }
 
-  /** Starts anew. What is there stays until the first page has come. */
+  /** Starts anew. What is there stays until the first page has come, and rows that are in it too stay for good. */
   async reset() {
     this.#loading?.abort();
     this.#loading = null;
-    await this.#read({ limit: PAGE }, (page) => {
-      this.#rows.clear();
-      this.#items.replaceChildren();
-      this.#add(page.items);
-    });
+    await this.#read({ limit: PAGE }, (page) => this.#replace(page.items));
   }
 
   /** The next page. */
@@ -86,9 +82,7 @@ export class PagedList {
     } while (cursor && seen.length < wanted);
     this.#cursor = cursor;
     this.#ended = !cursor;
-    const keys = new Set(seen.map(this.#options.key));
-    for (const key of [...this.#rows.keys()]) if (!keys.has(key)) this.#drop(key);
-    this.#add(seen);
+    this.#replace(seen);
     this.#settle();
   }
 
@@ -120,6 +114,13 @@ export class PagedList {
     const { left } = this.#items.getBoundingClientRect();
     const row = document.elementFromPoint(left + 1, innerHeight / 2)?.closest('.rows > li');
     return [...this.#rows].find(([, { element }]) => element === row)?.[0];
+  }
+
+  /** These rows and no others. */
+  #replace(items) {
+    const keys = new Set(items.map(this.#options.key));
+    for (const key of [...this.#rows.keys()]) if (!keys.has(key)) this.#drop(key);
+    this.#add(items);
   }
 
   #drop(key) {

@@ -124,8 +124,11 @@ function relayCounts(signal) {
   const queue = [];
   let asking = 0;
   const next = async () => {
-    if (asking >= ASKED_AT_ONCE || queue.length === 0 || signal.aborted) return;
-    const row = queue.pop();
+    if (asking >= ASKED_AT_ONCE || signal.aborted) return;
+    let row = queue.pop();
+    // Somebody has typed on since.
+    while (row && !row.element.isConnected) row = queue.pop();
+    if (!row) return;
     asking += 1;
     try {
       const { items } = await get(`/v1/files/${row.id}/holders`, {}, signal);

@@ -33,7 +33,8 @@ export function show(main, { params, place }, signal) {
     waiting: 'Searching…',
     signal,
     load: (page, loading) => get('/v1/search', { ...asked(), ...page }, loading),
-    key: (item) => item.content_id,
+    // The name is one that fits what was asked: another question may show another.
+    key: (item) => `${item.content_id} ${item.name}`,
     row: rows.make,
     empty: () => nothing(asked()),
     loaded(count, isAll) {
