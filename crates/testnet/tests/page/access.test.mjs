@@ -34,6 +34,7 @@ before(async () => {
   }
   await ana.ask('POST', '/v1/offers', { content_id: items[0].content_id, to: 'beto' });
   await beto.ask('POST', '/v1/offers', { content_id: items[1].content_id, to: 'ana' });
+  await beto.ask('POST', '/v1/groups', { name: 'lab', members: ['ana'] });
   // One that is fetched in part and rests, and one that nobody has: it waits.
   await noise(ana.shared, 'half.bin', 24);
   await until('it is known', async () => (await beto.ask('GET', '/v1/search?q=half')).items.length === 1);
@@ -105,7 +106,7 @@ test('every view can be used by everybody, wide and narrow, in light and dark', 
   };
   const views = [
     'search?q=o', 'search?q=nothing+at+all', 'transfers', 'transfers?state=failed', 'files', 'files?q=nothing+at+all', 'offers', 'offers?direction=sent',
-    'peers', `peer/${other}`, await content('tone'), await content('notes'), 'content/no-id', 'status',
+    'peers', 'peers?show=groups', 'account', `peer/${other}`, await content('tone'), await content('notes'), 'content/no-id', 'status',
   ];
   const bad = [];
   for (const view of views) {
@@ -134,6 +135,8 @@ test('so can what stands before a view: questions, messages, what is away', asyn
     ['files', (main) => main.getByRole('button', { name: /^Send / }).first()],
     ['files', (main) => main.getByRole('button', { name: /^Share a path/ })],
     ['transfers', (main) => main.locator('li', { hasText: 'half.bin' }).getByRole('button', { name: /^Cancel/ })],
+    ['peers?show=groups', (main) => main.getByRole('button', { name: 'New group' })],
+    ['account', (main) => main.getByRole('button', { name: 'Change the password' })],
     ['files', () => page.getByRole('button', { name: 'Keyboard shortcuts' })],
   ];
   for (const [view, opener] of questions) {

@@ -269,6 +269,68 @@ part('a name is text wherever it stands', async () => {
   for (const page of [anas, betos]) assert.equal(await page.locator('main img, dialog img, .toasts img').count(), 0);
 });
 
+part('a group is made, a file is for it, and who leaves it finds the file no more', async () => {
+  await go(anas, 'Peers');
+  await anas.getByLabel('Groups').check();
+  await anas.getByRole('heading', { name: 'You are in no group' }).waitFor();
+  await anas.getByRole('button', { name: 'New group' }).click();
+  const dialog = anas.getByRole('dialog');
+  await dialog.getByLabel('Name').fill('lab');
+  await dialog.getByRole('button', { name: 'Create' }).click();
+  await row(anas, '@lab').getByText('ana (you)').waitFor();
+  await row(anas, '@lab').getByRole('button', { name: 'Add somebody' }).click();
+  await dialog.getByLabel('Username').fill('beto');
+  await dialog.getByRole('button', { name: 'Add' }).click();
+  await row(anas, '@lab').getByRole('button', { name: 'Take beto out' }).waitFor();
+  await betos.goto('/#/peers?show=groups');
+  await row(betos, '@lab').getByText('beto').waitFor();
+  assert.equal(await row(betos, '@lab').getByRole('button').count(), 0, 'only its owner changes it');
+
+  await put(ana.shared, 'plans.txt', 'for the lab');
+  await go(anas, 'My files');
+  await row(anas, 'plans.txt').getByRole('button', { name: 'Everybody' }).click();
+  await dialog.getByRole('button', { name: '@lab', exact: true }).click();
+  await dialog.getByRole('button', { name: 'Save' }).click();
+  await row(anas, 'plans.txt').getByRole('button', { name: '@lab' }).waitFor();
+  const found = async () => (await beto.ask('GET', '/v1/search?q=plans')).items.length;
+  await until('who is in it finds it', async () => (await found()) === 1);
+  await anas.goto('/#/peers?show=groups');
+  await row(anas, '@lab').getByRole('button', { name: 'Take beto out' }).click();
+  await until('who is out of it does not', async () => (await found()) === 0);
+  await row(anas, '@lab').getByRole('button', { name: 'Delete @lab' }).click();
+  await dialog.getByRole('button', { name: 'Delete' }).click();
+  await anas.getByRole('heading', { name: 'You are in no group' }).waitFor();
+});
+
+part('a session elsewhere is ended, and the password changed', async () => {
+  const laptop = await network.peer('laptop', { PEER_USERNAME: 'ana', PEER_PASSWORD: 'password of ana' });
+  await go(anas, 'Status');
+  await anas.getByRole('link', { name: 'Account' }).click();
+  await row(anas, 'This peer').waitFor();
+  await anas.getByRole('button', { name: /^End the session/ }).click();
+  const dialog = anas.getByRole('dialog');
+  await dialog.getByRole('button', { name: 'End it' }).click();
+  await anas.getByText('The session is ended.').waitFor();
+  await until('it is logged out there', async () => !(await laptop.ask('GET', '/v1/status')).directory.connected);
+  await laptop.stop();
+
+  const change = async (now, next, again) => {
+    await dialog.getByLabel('The password until now').fill(now);
+    await dialog.getByLabel('The new one, at least').fill(next);
+    await dialog.getByLabel('The new one again').fill(again);
+    await dialog.getByRole('button', { name: 'Change' }).click();
+  };
+  await anas.getByRole('button', { name: 'Change the password' }).click();
+  await change('password of ana', 'another password', 'yet another one');
+  await dialog.getByText('The two new ones differ.').waitFor();
+  anas.expect('403');
+  anas.expect('401');
+  await change('not her password', 'another password', 'another password');
+  await dialog.getByText(/Request id/).waitFor();
+  await change('password of ana', 'another password', 'another password');
+  await anas.getByText('The password is changed.').waitFor();
+});
+
 part('what is being hashed is shown while it is', async () => {
   await go(anas, 'My files');
   const large = await put(ana.shared, 'large.bin', 'the rest of it is a hole');

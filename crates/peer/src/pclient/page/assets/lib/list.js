@@ -143,11 +143,12 @@ export class PagedList {
       this.#rows.delete(key);
       this.#rows.set(key, row);
     }
-    const order = [...this.#rows.values()];
     // Only what stands in the wrong place is moved: a row that is moved loses the focus.
-    order.forEach(({ element }, at) => {
-      if (this.#items.children[at] !== element) this.#items.insertBefore(element, this.#items.children[at] ?? null);
-    });
+    let here = this.#items.firstElementChild;
+    for (const { element } of this.#rows.values()) {
+      if (element === here) here = here.nextElementSibling;
+      else this.#items.insertBefore(element, here);
+    }
   }
 
   async #read(query, done) {
