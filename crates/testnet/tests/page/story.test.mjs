@@ -52,7 +52,13 @@ function part(name, body) {
   test(name, async () => {
     assert.ok(!broken, `“${broken}” has failed before`);
     broken = name;
-    await body();
+    try {
+      await body();
+    } catch (error) {
+      const seen = async (page) => `${page.url()} ${JSON.stringify(page.faults)} ${await page.locator('body').innerText().catch(String)}`;
+      error.stack += `\nana's page: ${await seen(anas)}\nbeto's page: ${await seen(betos)}`;
+      throw error;
+    }
     broken = null;
   });
 }

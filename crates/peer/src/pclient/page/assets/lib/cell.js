@@ -14,7 +14,7 @@ export class Cell {
 
   set(value) {
     this.#value = value;
-    for (const watcher of [...this.#watchers]) watcher(value);
+    tellEach(this.#watchers, value);
   }
 
   /** Tells the value now and whenever it is set, until the signal aborts. */
@@ -31,20 +31,24 @@ export class Topic {
   #listeners = new Set();
 
   tell(what) {
-    for (const listener of [...this.#listeners]) {
-      try {
-        listener(what);
-      } catch (error) {
-        // One listener's mistake is not another's, nor the teller's.
-        reportError(error);
-      }
-    }
+    tellEach(this.#listeners, what);
   }
 
   listen(listener, signal) {
     if (signal?.aborted) return;
     this.#listeners.add(listener);
     signal?.addEventListener('abort', () => this.#listeners.delete(listener), { once: true });
+  }
+}
+
+/** One listener's mistake is not another's, nor the teller's: it is reported, and the others hear all the same. */
+function tellEach(listeners, what) {
+  for (const listener of [...listeners]) {
+    try {
+      listener(what);
+    } catch (error) {
+      reportError(error);
+    }
   }
 }
 
