@@ -108,6 +108,10 @@ test('every view can be used by everybody, wide and narrow, in light and dark', 
     'search?q=o', 'search?q=nothing+at+all', 'transfers', 'transfers?state=failed', 'files', 'files?q=nothing+at+all', 'offers', 'offers?direction=sent',
     'peers', 'peers?show=groups', 'account', `peer/${other}`, await content('tone'), await content('notes'), 'content/no-id', 'status',
   ];
+  // Nothing fails here by itself: what the list says when the disk is full.
+  const { items: [first] } = await beto.ask('GET', '/v1/downloads?state=done');
+  const failed = { ...first, state: 'failed', error: { code: 'storage_full', detail: 'no space is left on the disk' } };
+  await page.route('**/v1/downloads?state=failed*', (route) => route.fulfill({ json: { items: [failed], next_cursor: null } }));
   const bad = [];
   for (const view of views) {
     await page.goto(`/#/${view}`);
@@ -116,6 +120,7 @@ test('every view can be used by everybody, wide and narrow, in light and dark', 
       await page.locator('.transfer [aria-expanded]').last().click();
       await page.locator('.table').waitFor();
     }
+    if (view === 'transfers?state=failed') await page.getByText('Make room on the disk of this peer, then go on.').waitFor();
     if (view === 'status') {
       await page.getByRole('button', { name: 'Examine this peer' }).click();
       await page.getByRole('heading', { name: 'What this peer found' }).waitFor();

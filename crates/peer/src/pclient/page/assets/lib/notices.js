@@ -72,7 +72,7 @@ function sentence(text) {
 }
 
 /** What somebody can do who meets it. */
-function advice({ code, isAway }) {
+export function advice({ code, isAway }) {
   if (isAway) return 'Start it again with the command “peer”; this page goes on by itself.';
   return {
     unavailable: 'This often passes: try again in a moment.',

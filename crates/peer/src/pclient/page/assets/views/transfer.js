@@ -6,7 +6,7 @@ import { fileName, fill, foreign, h, mark, plain, say } from '../lib/dom.js';
 import * as downloads from '../lib/downloads.js';
 import { duration, percent, percentText, rate, shortId, size } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
-import { act, copy } from '../lib/notices.js';
+import { act, advice, copy } from '../lib/notices.js';
 import { go } from '../lib/router.js';
 import { strip } from '../lib/strip.js';
 import { playLink } from './found.js';
@@ -113,7 +113,7 @@ function standing({ state, size: whole, verified_bytes: verified, rate_bps: bps,
     paused: () => [part, 'paused'],
     finishing: () => [part, 'being put in its place'],
     done: () => [size(whole), names && `from ${names}`],
-    failed: () => [part, `failed: ${error?.detail ?? 'no reason is known'}`],
+    failed: () => [part, `failed: ${error?.detail ?? 'no reason is known'}`, advice({ code: error?.code })],
   }[state]?.() ?? [part, state];
 }
 
