@@ -66,7 +66,7 @@ function problemText(problem, doing) {
   ];
 }
 
-function sentence(text) {
+export function sentence(text) {
   const whole = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?…]$/.test(whole) ? whole : `${whole}.`;
 }

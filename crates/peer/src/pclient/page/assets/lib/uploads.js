@@ -42,9 +42,12 @@ export function add(files, audience) {
   next();
 }
 
+/** Stops what is on its way, and forgets what failed. */
 export function cancel() {
   waiting.length = 0;
+  failures.length = 0;
   for (const upload of running) upload.request.abort();
+  changed.tell();
 }
 
 function next() {

@@ -56,7 +56,7 @@ function checksOf({ healthy, checks }) {
     h('h2', {}, 'What this peer found', h('span', { class: `badge ${healthy ? 'good' : 'failed'}` }, healthy ? 'Nothing has failed' : 'Something has failed')),
     h('ul', { class: 'findings' }, sorted.map(({ name, result, found, advice }) => h('li', {},
       h('span', { class: `badge ${RESULTS[result]?.[0] ?? ''}` }, RESULTS[result]?.[1] ?? result),
-      h('div', {}, h('p', {}, h('strong', {}, name), ' ', foreign(found)), advice && h('p', { class: 'dim' }, foreign(advice)))))));
+      h('div', {}, h('p', {}, h('strong', {}, name.replaceAll('_', ' ')), ' ', foreign(found)), advice && h('p', { class: 'dim' }, foreign(advice)))))));
 }
 
 function cardsOf({ peer_id: id, username, version, directory, pserver, relay, shared }) {

@@ -2,7 +2,7 @@
 
 import { foreign, fill, h, mark, say } from '../lib/dom.js';
 import { count, percent, plural, size } from '../lib/format.js';
-import { announce } from '../lib/notices.js';
+import { announce, sentence } from '../lib/notices.js';
 import * as uploads from '../lib/uploads.js';
 import { button } from './parts.js';
 
@@ -21,12 +21,14 @@ export function uploadsPanel(signal) {
     const idle = uploads.isIdle();
     panel.hidden = total === 0 || (idle && bad.length === 0);
     bar.value = percent(sentBytes, totalBytes);
-    bar.hidden = stop.hidden = now.hidden = idle;
+    bar.hidden = now.hidden = idle;
+    mark(stop, 'aria-label', idle ? 'Close' : 'Stop sending');
+    mark(stop, 'title', idle ? 'Close' : 'Stop sending');
     say(words, idle ? `${plural(done, 'file')} shared, ${count(bad.length)} not:` : `${count(done)} of ${plural(total, 'file')} · ${size(sentBytes)} of ${size(totalBytes)}`);
     if (!idle) fill(now, running.map((upload) => h('span', { class: 'upload' }, foreign(upload.name), upload.sent >= upload.file.size ? ' – being hashed ' : ' ')));
     if (bad.length !== failed) {
       failed = bad.length;
-      fill(failures, bad.map(({ name, problem }) => h('li', {}, foreign(name), `: ${problem.message}`, problem.requestId && h('span', { class: 'dim' }, ' Request id ', h('code', {}, problem.requestId)))));
+      fill(failures, bad.map(({ name, problem }) => h('li', {}, h('strong', {}, foreign(name)), ' ', sentence(problem.message), problem.requestId && [' Request id ', h('code', {}, problem.requestId)])));
     }
     if (idle && total > 0 && told !== 0) announce(`${plural(done, 'file')} shared`);
     told = idle ? 0 : total;
