@@ -18,7 +18,8 @@ let ana;
 let beto;
 
 before(async () => {
-  [network, browser] = await Promise.all([Network.start(), openBrowser()]);
+  network = await Network.start();
+  browser = await openBrowser();
   ana = await network.peer('ana', { PCLIENT_TOKEN: TOKEN });
   await Promise.all([
     tone(ana.shared, 'music/tone.wav', 30),

@@ -12,7 +12,8 @@ import { until } from './wait.mjs';
 
 const ROOT = fileURLToPath(new URL('../../../..', import.meta.url));
 const PROGRAMS = process.env.TRUEQUE_PROGRAMS ?? path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), 'debug');
-const START_MS = 20_000;
+/** A broker takes its time, more so where others compile beside it. */
+const START_MS = 60_000;
 const STOP_MS = 15_000;
 
 export class Network {

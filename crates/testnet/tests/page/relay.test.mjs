@@ -14,8 +14,8 @@ let beto;
 
 before(async () => {
   broker = new Network();
-  const [amqp, opened] = await Promise.all([broker.broker(), openBrowser()]);
-  browser = opened;
+  const amqp = await broker.broker();
+  browser = await openBrowser();
   network = await Network.start({ DIRECTORY_AMQP_URL: amqp });
   const peer = async (name, more = {}) => {
     await put(network.shareOf(name), 'results.tar', 'the same at all of them');

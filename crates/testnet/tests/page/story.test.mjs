@@ -25,7 +25,8 @@ let anas;
 let betos;
 
 before(async () => {
-  [network, browser] = await Promise.all([Network.start(), openBrowser()]);
+  network = await Network.start();
+  browser = await openBrowser();
   [ana, beto] = await Promise.all([
     network.peer('ana', { PEER_USERNAME: '', PEER_PASSWORD: '' }),
     network.peer('beto', { PEER_DOWNLOAD_LIMIT: `${LIMIT_MIB}MiB` }),
@@ -277,7 +278,7 @@ part('a name is text wherever it stands', async () => {
 
 part('a group is made, a file is for it, and who leaves it finds the file no more', async () => {
   await go(anas, 'Peers');
-  await anas.getByLabel('Groups').check();
+  await anas.getByRole('radio', { name: 'Groups' }).click();
   await anas.getByRole('heading', { name: 'You are in no group' }).waitFor();
   await anas.getByRole('button', { name: 'New group' }).click();
   const dialog = anas.getByRole('dialog');
