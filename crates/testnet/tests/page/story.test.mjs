@@ -25,7 +25,7 @@ let anas;
 let betos;
 
 before(async () => {
-  network = await Network.start();
+  network = await Network.start({ DIRECTORY_LEASE: '15s' });
   browser = await openBrowser();
   [ana, beto] = await Promise.all([
     network.peer('ana', { PEER_USERNAME: '', PEER_PASSWORD: '' }),
