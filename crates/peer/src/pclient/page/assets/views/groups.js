@@ -27,7 +27,7 @@ export function groups(signal) {
 }
 
 function create(done) {
-  const name = field('name', { pattern: '[a-z][a-z0-9._\\-]{2,31}', 'aria-describedby': 'group-hint' });
+  const name = field('name', { required: true, pattern: '[a-z][a-z0-9._\\-]{2,31}', 'aria-describedby': 'group-hint' });
   const members = field('members', { list: 'usernames', placeholder: 'ana, beto' });
   ask({
     title: 'A new group',
@@ -44,7 +44,6 @@ function create(done) {
       done();
     },
   });
-  name.required = true;
 }
 
 function groupRow(first, gone) {
@@ -90,7 +89,7 @@ function groupRow(first, gone) {
 }
 
 function add(name, work) {
-  const username = field('username', { list: 'usernames' });
+  const username = field('username', { required: true, list: 'usernames' });
   ask({
     title: `Add somebody to @${name}`,
     body: [h('label', { for: 'group-username' }, 'Username'), username, usernames()],
@@ -98,7 +97,6 @@ function add(name, work) {
     doing: 'Not added.',
     work: () => work(username.value.trim()),
   });
-  username.required = true;
 }
 
 function remove({ name, members }, at, gone) {
