@@ -102,7 +102,7 @@ function add(name, work) {
 function remove({ name, members }, at, gone) {
   ask({
     title: `Delete @${name}?`,
-    body: h('p', {}, `What is shared with it is then for nobody of ${plural(members.length, 'member')} whom it does not name besides.`),
+    body: h('p', {}, `Its ${plural(members.length, 'member')} will find no more what is shared with @${name} alone.`),
     label: 'Delete',
     bad: true,
     doing: 'Not deleted.',
