@@ -202,7 +202,7 @@ async fn completions_are_taken_by_a_shell_and_every_command_has_a_page() {
     let asks =
         "source \"$1\"; COMP_WORDS=(peer se); COMP_CWORD=1; _peer peer se peer; echo \"${COMPREPLY[@]}\"";
     let shell = Command::new("bash").args(["-c", asks, "bash"]).arg(&file).output().await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&shell.stdout).trim(), "search send", "{shell:?}");
+    assert_eq!(String::from_utf8_lossy(&shell.stdout).trim(), "search send sessions", "{shell:?}");
 
     let page = alone(&["man"]).await;
     assert!(page.out.contains(".TH peer 1") && page.out.contains("PCLIENT_LISTEN"), "{}", page.out);
