@@ -4,6 +4,7 @@
 //! Knows nothing of files, peers or directories.
 
 pub mod clock;
+pub mod health;
 pub mod lifecycle;
 pub mod logging;
 pub mod metrics;

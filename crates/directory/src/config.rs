@@ -6,7 +6,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use daemon::logging::LogFormat;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
@@ -22,6 +22,14 @@ pub enum Registration {
     Invite,
     /// Nobody.
     Closed,
+}
+
+/// What the program is to do; without a word, it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Word {
+    /// Ask the directory that runs here with these settings whether it is ready: exits with 0 where it is, for health
+    /// checks.
+    Health,
 }
 
 const SECRETS: &str = "Secrets, from the environment only:
@@ -71,6 +79,8 @@ pub struct Config {
     /// An OpenTelemetry collector (OTLP, protobuf over HTTP) that gets traces: http://HOST:4318; without it, none are made.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
+    #[command(subcommand)]
+    pub word: Option<Word>,
     #[arg(skip)]
     pub amqp_url: Option<SecretString>,
     #[arg(skip)]
@@ -113,6 +123,7 @@ impl Config {
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
             otlp_endpoint: None,
+            word: None,
             amqp_url: None,
             admin_token: None,
         }
