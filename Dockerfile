@@ -28,7 +28,7 @@ RUN find crates -name '*.rs' -exec touch {} + && cargo build --release --locked 
 
 # The image, as a folder: the programs, what they are linked with, and what the C library reads to find names.
 WORKDIR /image
-RUN mkdir -p usr/local/bin etc/ssl/certs tmp && chmod 1777 tmp && install -d -o 1000 -g 1000 data \
+RUN mkdir -p usr/local/bin etc/ssl/certs tmp /owned/data && chmod 1777 tmp \
     && cp /build/target/release/directory /build/target/release/peer usr/local/bin/ \
     && strip --strip-debug usr/local/bin/* \
     && ldd usr/local/bin/* | grep -o '/[^ :]*\.so[^ ]*' | sort -u | xargs cp -L --parents -t . \
@@ -39,8 +39,7 @@ RUN mkdir -p usr/local/bin etc/ssl/certs tmp && chmod 1777 tmp && install -d -o 
 
 FROM scratch
 COPY --from=build /image /
-# Its owner; and folders that are copied whole are the root's otherwise.
-COPY --from=build --chown=1000:1000 /image/data /data
+COPY --from=build --chown=1000:1000 /owned /
 ENV PATH=/usr/local/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 1000:1000
 # Everything that lasts: ./data, ./share and ./downloads of the settings lie in it.
