@@ -69,7 +69,8 @@ fn what_is_written_for_compose_is_secret_and_stays() {
 fn confined(compose: &str) -> Vec<String> {
     let services = services(compose);
     let mut complaints = Vec::new();
-    let networks = |name: &str| -> BTreeSet<String> { words(&services[name]["networks"]).into_iter().collect() };
+    let networks =
+        |name: &str| -> BTreeSet<String> { words(&services[name]["networks"]).into_iter().collect() };
     for (name, service) in &services {
         let mut expect = |holds: bool, what: &str| {
             if !holds {
@@ -126,9 +127,13 @@ fn variables(compose: &str, document: &str, written: &str) -> Vec<String> {
     for (service, body) in services(compose) {
         for (name, value) in environment(&body) {
             let is_secret = ["PASSWORD", "TOKEN", "SECRET", "KEY"].iter().any(|word| name.ends_with(word));
-            let comes_from_outside = value.starts_with("${") && (value.contains(":?") || value.ends_with(":-}"));
-            if (is_secret && !comes_from_outside) || value.split("://").nth(1).is_some_and(|at| at.contains('@')) {
-                complaints.push(format!("docker-compose.yml: {service}: {name} is a secret that everybody knows"));
+            let comes_from_outside =
+                value.starts_with("${") && (value.contains(":?") || value.ends_with(":-}"));
+            if (is_secret && !comes_from_outside)
+                || value.split("://").nth(1).is_some_and(|at| at.contains('@'))
+            {
+                complaints
+                    .push(format!("docker-compose.yml: {service}: {name} is a secret that everybody knows"));
             }
         }
     }
