@@ -5,8 +5,9 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 profile=${TRUEQUE_PROFILE:-release}
 case $profile in
-    release) bin=${CARGO_TARGET_DIR:-$root/target}/release ;;
-    dev) bin=${CARGO_TARGET_DIR:-$root/target}/debug ;;
+    release) bin=${CARGO_TARGET_DIR:-$root/target}/release packages=(-p directory -p peer) ;;
+    # All of them, as the tests build them: a choice of packages is a choice of features, and would build much anew.
+    dev) bin=${CARGO_TARGET_DIR:-$root/target}/debug packages=(--workspace --bins) ;;
     *) echo "TRUEQUE_PROFILE: \`$profile\` is neither dev nor release" >&2; exit 2 ;;
 esac
 
@@ -20,7 +21,7 @@ build() {
     command -v cargo >/dev/null || fail "there is no cargo: install Rust from https://rustup.rs"
     command -v cc >/dev/null || fail "there is no C compiler: on Debian and Ubuntu, apt-get install build-essential"
     say "Building (profile $profile)."
-    (cd "$root" && cargo build --quiet --profile "$profile" -p directory -p peer)
+    (cd "$root" && cargo build --quiet --profile "$profile" "${packages[@]}")
 }
 
 # set_peer NAME FOLDER DIRECTORY_URL: the settings of one peer of the local network. A `.env` in the working folder does
