@@ -12,8 +12,8 @@ COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 RUN find crates -type f ! -name Cargo.toml ! -path '*/src/main.rs' ! -path '*/src/lib.rs' ! -name build.rs -delete \
     && find crates -type d -empty -delete \
-    && find crates -name '*.rs' -exec sh -c 'echo "fn main() {}" >"$1"' _ {} \; \
-    && find crates -name lib.rs -exec sh -c ': >"$1"' _ {} \;
+    && echo 'fn main() {}' >empty && find crates -name '*.rs' -exec cp empty {} \; \
+    && find crates -name lib.rs -exec cp /dev/null {} \; && rm empty
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /build
