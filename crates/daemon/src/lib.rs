@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod clock;
+pub mod health;
 pub mod lifecycle;
 pub mod logging;
 pub mod metrics;

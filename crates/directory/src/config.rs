@@ -6,7 +6,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum, builder::TypedValueParser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::TypedValueParser};
 use daemon::{addresses::Proxies, logging::LogFormat};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
@@ -22,6 +22,14 @@ pub enum Registration {
     Invite,
     /// Nobody.
     Closed,
+}
+
+/// What the program is to do; without a word, it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Word {
+    /// Ask the directory that runs here with these settings whether it is ready: exits with 0 where it is, for health
+    /// checks.
+    Health,
 }
 
 const SECRETS: &str = "Secrets, from the environment only:
@@ -73,6 +81,8 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     #[command(flatten)]
     pub bounds: Bounds,
+    #[command(subcommand)]
+    pub word: Option<Word>,
     #[arg(skip)]
     pub amqp_url: Option<SecretString>,
     #[arg(skip)]
@@ -206,6 +216,7 @@ impl Config {
             log_filter: "info".to_owned(),
             otlp_endpoint: None,
             bounds: Bounds::default(),
+            word: None,
             amqp_url: None,
             admin_token: None,
         }

@@ -4,7 +4,11 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use daemon::{Clock, Lifecycle, Traces, logging, metrics};
-use directory::{App, config::Config, passwords::Passwords};
+use directory::{
+    App,
+    config::{Config, Word},
+    passwords::Passwords,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -15,6 +19,11 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let run = || -> anyhow::Result<ExitCode> {
+        if config.word == Some(Word::Health) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(daemon::health::ask(config.scheme(), config.listen))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let traces = Traces::open(config.otlp_endpoint.as_deref())?;
         logging::init(config.log_format, &config.log_filter, traces.as_ref()).context("RUST_LOG")?;
         daemon::settings::warn_of_unknown();

@@ -139,3 +139,42 @@ fn a_folder_belongs_to_one_directory() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn health_is_asked_of_the_one_that_runs_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, address) = start(folder.path());
+    let health = |listen: &str| {
+        let output = program(folder.path()).arg("health").env("DIRECTORY_LISTEN", listen).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(health(&address), (Some(0), String::new()));
+    // As a container has it.
+    let port = address.rsplit(':').next().unwrap();
+    assert_eq!(health(&format!("0.0.0.0:{port}")), (Some(0), String::new()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (code, error) = health(&address);
+    assert!(code == Some(1) && error.contains("/readyz does not answer"), "{error}");
+}
+
+#[test]
+fn health_of_one_that_serves_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["directory.example.org".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let secured = || {
+        let mut command = program(folder.path());
+        command.env("DIRECTORY_TLS_CERT", "cert.pem").env("DIRECTORY_TLS_KEY", "key.pem");
+        command
+    };
+    let mut child = secured().spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("directory listening on https://").unwrap();
+    let output = secured().arg("health").env("DIRECTORY_LISTEN", address).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

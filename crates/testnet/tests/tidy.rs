@@ -56,8 +56,10 @@ const PLACES: &[(&[&str], &[&str], &str)] = &[
             "crates/testnet/",
             // To the collector that the operator names.
             "crates/daemon/src/traces.rs",
+            // To the same program, on this machine.
+            "crates/daemon/src/health.rs",
         ],
-        "HTTP is asked by the link to the directory, by the command line, by traces, and by tests from outside",
+        "HTTP is asked by the link to the directory, by the command line, by traces, by health checks, and by tests from outside",
     ),
 ];
 

@@ -1,8 +1,9 @@
-//! `peer doctor`: the peer examines itself; here its findings are shown.
+//! `peer doctor`: the peer examines itself; here its findings are shown. `peer health`: no more than whether it is there.
 //!
 //! That pclient answers at all is the first finding, and is made here.
 
 use http::Method;
+use serde_json::json;
 use wire::rest::pclient::{Check, CheckResult, Examination};
 
 use super::{
@@ -22,6 +23,12 @@ pub(super) async fn doctor(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
         show(&checks, screen)?;
     }
     if healthy { Ok(()) } else { Err(Stop::failed(format!("{} failed", counted(failed, "check")))) }
+}
+
+/// Asked every few seconds, by what starts the peer again where it does not answer.
+pub(super) async fn health(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
+    api.tell(Method::GET, "/readyz").await?;
+    if screen.json { screen.json(&json!({ "ready": true })) } else { screen.line("ready") }
 }
 
 fn pclient(api: &Api, version: &str) -> Check {

@@ -80,6 +80,8 @@ pub enum Command {
     Password(sessions::PasswordArgs),
     /// What works, what does not, and what to do.
     Doctor(Common),
+    /// Whether the peer takes work: exits with 0 where it does, for health checks.
+    Health(Common),
 }
 
 /// What every command takes.
@@ -339,13 +341,16 @@ async fn dispatch(command: Command, settings: &Settings, screen: &mut Screen) ->
         Command::Sessions(args) => sessions::sessions(&api, args, screen).await,
         Command::Password(args) => sessions::password(&api, args, screen).await,
         Command::Doctor(_) => doctor::doctor(&api, screen).await,
+        Command::Health(_) => doctor::health(&api, screen).await,
     }
 }
 
 impl Command {
     fn common(&self) -> &Common {
         match self {
-            Self::Logout(common) | Self::Status(common) | Self::Doctor(common) => common,
+            Self::Logout(common) | Self::Status(common) | Self::Doctor(common) | Self::Health(common) => {
+                common
+            }
             Self::Login(args) => &args.common,
             Self::Share(args) => &args.common,
             Self::Unshare(args) => &args.common,

@@ -120,13 +120,33 @@ fn what_cannot_be_read_is_usage() {
 async fn without_a_peer_it_is_unreachable() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}");
-    for args in [&["status"][..], &["search", "x"], &["get", "x"], &["share", "/etc/hostname"], &["logout"]] {
+    for args in [
+        &["status"][..],
+        &["search", "x"],
+        &["get", "x"],
+        &["share", "/etc/hostname"],
+        &["logout"],
+        &["health"],
+    ] {
         let ran = run(args, &url, &[]).await;
         assert_eq!(ran.exit, Some(Exit::Unreachable), "{args:?}: {}", ran.err);
         assert!(ran.err.contains("no peer answers at"), "{}", ran.err);
     }
     let ran = run(&["status"], "ftp://x", &[]).await;
     assert_eq!(ran.exit, Some(Exit::Usage));
+}
+
+#[tokio::test]
+async fn health() {
+    let running = Running::start().await;
+    let ran = running.run(&["health"]).await;
+    assert_eq!((ran.exit, ran.out.as_str()), (None, "ready\n"), "{}", ran.err);
+    let ran = running.run(&["health", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), serde_json::json!({ "ready": true }));
+
+    running.peer.lifecycle.stop();
+    let ran = running.run(&["health"]).await;
+    assert_eq!(ran.exit, Some(Exit::Unreachable), "it stops: {}", ran.out);
 }
 
 #[tokio::test]
