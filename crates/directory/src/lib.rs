@@ -13,6 +13,8 @@ pub mod broker;
 pub mod catalog;
 pub mod config;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod leases;
 pub mod limits;

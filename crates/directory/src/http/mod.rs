@@ -5,14 +5,14 @@
 mod accounts;
 mod auth;
 mod broker;
-mod catalog;
+pub(crate) mod catalog;
 mod files;
 pub mod openapi;
 mod peers;
 mod problems;
-mod search;
+pub(crate) mod search;
 mod service;
-mod sessions;
+pub(crate) mod sessions;
 
 use std::sync::Arc;
 

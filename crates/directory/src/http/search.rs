@@ -29,7 +29,7 @@ pub(super) async fn search(
     Ok(Json(Page { items: found.items, next_cursor }))
 }
 
-fn read(query: SearchQuery) -> Result<Search, Problem> {
+pub(crate) fn read(query: SearchQuery) -> Result<Search, Problem> {
     let SearchQuery { q, media_type, min_size, max_size, holder, online, limit, cursor } = query;
     if q.as_ref().is_some_and(|q| q.len() > words::MAX_QUERY) {
         return Err(Problem::invalid(format!("`q` is longer than {} bytes", words::MAX_QUERY)));

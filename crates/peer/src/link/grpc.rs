@@ -29,7 +29,7 @@ use crate::{
 
 const FETCH_PATH: &str = "/trueque.v1.Files/Fetch";
 /// Messages of a `FetchMany` answer carry up to a piece.
-const MAX_MESSAGE: usize = 4 << 20;
+const MAX_FILE_MESSAGE: usize = 4 << 20;
 
 /// One connection to a peer. Clones use the same.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ impl GrpcLink {
     /// See [`LinkError`].
     pub async fn fetch_many(&self, ids: &[ContentId]) -> Result<Streaming<proto::FileChunk>, LinkError> {
         let request = proto::FetchManyRequest { content_ids: ids.iter().copied().map(bytes_of).collect() };
-        let mut client = self.client().max_decoding_message_size(MAX_MESSAGE);
+        let mut client = self.client().max_decoding_message_size(MAX_FILE_MESSAGE);
         in_time(client.fetch_many(request)).await
     }
 
@@ -172,6 +172,7 @@ impl GrpcLink {
 
     fn client(&self) -> proto::files_client::FilesClient<Channel> {
         proto::files_client::FilesClient::new(self.channel.clone())
+            .max_decoding_message_size(proto::MAX_MESSAGE)
     }
 }
 

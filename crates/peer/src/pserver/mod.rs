@@ -12,12 +12,12 @@
 //! for those who can neither dial nor be dialled, and answers the same.
 
 mod deadline;
-mod fetch;
+pub(crate) mod fetch;
 mod grpc;
 mod linger;
 mod relay;
 mod reverse;
-mod small;
+pub(crate) mod small;
 #[cfg(test)]
 mod tests;
 mod traced;

@@ -43,11 +43,7 @@ impl SmallFiles {
         ids: &[Bytes],
         sent: metrics::Counter,
     ) -> Result<Self, Failure> {
-        if ids.len() > MAX_FETCH_MANY {
-            let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
-            return Err(Failure::invalid(detail));
-        }
-        let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
+        let ids = read(ids)?;
         let place = service.upload_place()?;
         let reader = Reader { service: service.clone(), caller, ids: ids.into(), next: 0 };
         Ok(Self { reader, sent, _place: place })
@@ -67,6 +63,15 @@ impl SmallFiles {
         self.sent.increment(bytes as u64);
         Some(files)
     }
+}
+
+/// What is asked for.
+pub(crate) fn read(ids: &[Bytes]) -> Result<Vec<ContentId>, Failure> {
+    if ids.len() > MAX_FETCH_MANY {
+        let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
+        return Err(Failure::invalid(detail));
+    }
+    ids.iter().map(|id| content_id(id)).collect()
 }
 
 impl Reader {

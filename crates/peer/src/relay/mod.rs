@@ -20,7 +20,7 @@ mod leave;
 pub mod message;
 pub(crate) mod open;
 mod refused;
-mod reorder;
+pub(crate) mod reorder;
 pub(crate) mod seal;
 mod seen;
 pub(crate) mod sink;

@@ -11,5 +11,5 @@ mod pace;
 pub mod page;
 mod problem;
 
-pub use extract::{JsonBody, NoQuery, Nothing, Path, Query, read_body};
+pub use extract::{JsonBody, NoQuery, Nothing, Path, Query, read_body, read_json, read_query};
 pub use problem::{Problem, ProblemDocument};

@@ -114,7 +114,7 @@ async fn text(mut field: Field<'_>) -> Result<String, Problem> {
 }
 
 /// As in JSON (`"network"`, `["ana","ben"]`), or plainly: `network`, `ana,ben`.
-fn parse_audience(text: &str) -> Result<Audience, Problem> {
+pub(crate) fn parse_audience(text: &str) -> Result<Audience, Problem> {
     let text = text.trim();
     let value = if text.starts_with(['[', '"']) {
         serde_json::from_str(text).map_err(|error| Problem::invalid(format!("`audience`: {error}")))?
