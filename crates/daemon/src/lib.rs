@@ -7,6 +7,7 @@ pub mod clock;
 pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
+pub mod private;
 pub mod serve;
 pub mod settings;
 pub mod terminal;

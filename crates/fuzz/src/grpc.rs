@@ -94,7 +94,10 @@ pub(crate) fn peer_question(data: &[u8]) {
 pub(crate) fn offer(told: &proto::OfferRequest) {
     match peer::fuzzing::offer(told) {
         Ok((token, id, name, size)) => {
-            assert_eq!((token.as_slice(), id.as_bytes().as_slice()), (&told.offer_id[..], &told.content_id[..]));
+            assert_eq!(
+                (token.as_slice(), id.as_bytes().as_slice()),
+                (&told.offer_id[..], &told.content_id[..])
+            );
             assert!(SafeName::new(&told.name) == Ok(name) && size == told.size && size <= MAX_FILE_SIZE);
         }
         Err(failure) => crate::is_short(&failure.detail),

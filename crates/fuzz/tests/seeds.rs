@@ -1,5 +1,7 @@
 //! Runs every target over its seeds, without libFuzzer: what was found once stays mended, and no target rots.
 
+#![expect(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -42,7 +44,8 @@ fn every_target_has_its_seeds_and_its_program() {
     assert_eq!(names_in(&here("libfuzzer/fuzz_targets")), targets);
     let manifest = fs::read_to_string(here("libfuzzer/Cargo.toml")).unwrap();
     for target in targets {
-        let program = fs::read_to_string(here("libfuzzer/fuzz_targets").join(format!("{target}.rs"))).unwrap();
+        let program =
+            fs::read_to_string(here("libfuzzer/fuzz_targets").join(format!("{target}.rs"))).unwrap();
         assert!(program.contains(&format!("fuzz::run(\"{target}\", data)")), "{program}");
         assert!(manifest.contains(&format!("name = \"{target}\"\n")), "{target} is not in the manifest");
     }

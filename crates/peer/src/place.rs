@@ -127,7 +127,7 @@ impl Ground {
         for number in 1..NUMBERS {
             let numbered = if number == 1 { Some(wanted.clone()) } else { wanted.numbered(number) };
             let Some(name) = numbered else { break };
-            match rustix::fs::mkdirat(at, name.as_str(), Mode::from_raw_mode(0o777)) {
+            match rustix::fs::mkdirat(at, name.as_str(), Mode::RWXU) {
                 Ok(()) => rustix::fs::fsync(at).map_err(io::Error::from)?,
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(PlaceError::Io(errno.into())),

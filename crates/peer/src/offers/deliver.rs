@@ -45,7 +45,11 @@ pub(crate) struct Shown {
 pub(crate) fn read(offer: &proto::OfferRequest) -> Result<Shown, Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::invalid(error.to_string());
     Ok(Shown {
-        token: offer.offer_id.as_ref().try_into().map_err(|_| Failure::invalid("an offer id has 16 bytes"))?,
+        token: offer
+            .offer_id
+            .as_ref()
+            .try_into()
+            .map_err(|_| Failure::invalid("an offer id has 16 bytes"))?,
         content_id: ContentId::try_from(offer.content_id.as_ref())
             .map_err(|_| Failure::invalid("a content id has 32 bytes"))?,
         name: SafeName::new(&offer.name).map_err(|error| wrong(&error))?,

@@ -116,7 +116,9 @@ mod tests {
         let length = u32::try_from(message.len()).unwrap();
         let frame = |length: u32, message: &[u8]| [&[0], &length.to_be_bytes()[..], message].concat();
         assert_eq!(read(&frame(length, &message)), Ok(question));
-        for broken in [frame(length + 1, &message), frame(length - 1, &message), frame(length, &message).repeat(2)] {
+        for broken in
+            [frame(length + 1, &message), frame(length - 1, &message), frame(length, &message).repeat(2)]
+        {
             assert!(read(&broken).is_err(), "{broken:?}");
         }
         assert!(read(&[1, 0, 0, 0, 0]).is_err(), "compressed");

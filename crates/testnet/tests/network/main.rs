@@ -12,6 +12,7 @@ mod files;
 mod kept;
 mod lease;
 mod liars;
+mod modes;
 mod names;
 mod offers;
 mod rest;

@@ -225,9 +225,7 @@ pub(crate) fn decode<T: Listing>(bytes: Bytes) -> Option<T> {
 }
 
 /// The message of one answer; `Some(Ok(None))` where there is more for whoever asks again.
-fn batch<T: Listing>(
-    part: Option<Result<Part, LinkError>>,
-) -> Option<Result<Option<T>, LinkError>> {
+fn batch<T: Listing>(part: Option<Result<Part, LinkError>>) -> Option<Result<Option<T>, LinkError>> {
     Some(match part? {
         Ok(Part::Message(bytes)) => decode(bytes).map(Some).ok_or_else(|| LinkError::Answered(unexpected())),
         Ok(Part::More) => Ok(None),

@@ -5,6 +5,7 @@
 //! than a chunk in memory.
 
 use std::{
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -70,7 +71,7 @@ impl Temp {
         let path = folder.join(format!(".trueque-upload-{:032x}", rand::random::<u128>()));
         // The blocking thread makes the whole guard: a request that is dropped meanwhile drops it there.
         let create = move || {
-            let file = std::fs::File::create_new(&path)?;
+            let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             Ok::<_, std::io::Error>(Self { path: Some(path), file: File::from_std(file) })
         };
         let created = tokio::task::spawn_blocking(create).await.map_err(Problem::internal)?;
