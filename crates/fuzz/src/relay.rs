@@ -96,7 +96,7 @@ pub(crate) fn answer(data: &[u8]) {
     for failure in &opened.failures {
         crate::is_short(&failure.detail);
     }
-    for message in opened.messages {
+    for message in &opened.messages {
         inside(message);
     }
 }
@@ -106,7 +106,7 @@ fn came(opened: &Opened) -> usize {
 }
 
 /// What a message of an answer may be, whichever the question was.
-fn inside(message: Bytes) {
+fn inside(message: &Bytes) {
     let copy = message.to_vec();
     // A list is as long as honest ones are, whatever its bytes could say; and one that grows is moved.
     let list = |most: usize, entry: usize| 2 * message.len() + 2 * most * entry;
