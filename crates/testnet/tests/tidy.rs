@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("peer", &["content", "wire", "daemon"]),
     ("testnet", &["content", "wire", "daemon", "directory", "peer"]),
     ("fuzz", &["content", "wire", "directory", "peer"]),
+    ("fuzz/libfuzzer", &["fuzz"]),
 ];
 
 /// Words that only some places may name: the places, and why.
