@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(name("a.txt").as_str().len(), 1014);
         assert_eq!(name("a.txt").numbered(2).unwrap().file_name(), "a (2).txt");
         assert_eq!(name("a.txt").numbered(9999).unwrap().file_name(), "a (9999).txt");
-        assert_eq!(name("abcdefghi.json").numbered(99), None);
+        assert_eq!(name("a.abcdefghijk").numbered(99), None);
     }
 
     proptest! {
