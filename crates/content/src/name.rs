@@ -91,8 +91,8 @@ impl SafeName {
     }
 
     /// The name with ` (n)` before its extension, for a folder that already has one: `a.tar` → `a (2).tar`. A stem
-    /// that would grow beyond 255 bytes is cut at a character.
-    pub fn numbered(&self, n: u32) -> Self {
+    /// that would grow beyond 255 bytes is cut at a character. `None` where the folders leave no room for a number.
+    pub fn numbered(&self, n: u32) -> Option<Self> {
         let file = self.file_name();
         let (stem, extension) = match file.rfind('.') {
             Some(dot) if dot > 0 && file.len() - dot <= 32 => file.split_at(dot),
@@ -100,12 +100,12 @@ impl SafeName {
         };
         let tail = format!(" ({n}){extension}");
         let folder = self.folder().map(|folder| format!("{folder}/")).unwrap_or_default();
-        let room = MAX_PART.min(MAX_TOTAL.saturating_sub(folder.len())).saturating_sub(tail.len());
+        let room = MAX_PART.min(MAX_TOTAL.saturating_sub(folder.len())).checked_sub(tail.len())?;
         let mut cut = room.min(stem.len());
         while !stem.is_char_boundary(cut) {
             cut -= 1;
         }
-        Self(format!("{folder}{}{tail}", &stem[..cut]).into())
+        Some(Self(format!("{folder}{}{tail}", &stem[..cut]).into()))
     }
 }
 
@@ -214,12 +214,22 @@ mod tests {
 
     #[test]
     fn numbers_go_before_the_extension() {
-        let numbered = |name: &str| SafeName::new(name).unwrap().numbered(2).to_string();
+        let numbered = |name: &str| SafeName::new(name).unwrap().numbered(2).unwrap().to_string();
         assert_eq!(numbered("a.tar"), "a (2).tar");
         assert_eq!(numbered("dir.d/a"), "dir.d/a (2)");
         assert_eq!(numbered(".hidden"), ".hidden (2)");
         let long = numbered(&format!("{}.txt", "é".repeat(125)));
         assert!(long.len() <= 255 && long.ends_with(" (2).txt"), "{long}");
+    }
+
+    #[test]
+    fn a_name_whose_folders_leave_no_room_gets_no_number() {
+        let folder = ["d".repeat(255), "e".repeat(255), "f".repeat(255), "g".repeat(240)].join("/");
+        let name = |file: &str| SafeName::new(&format!("{folder}/{file}")).unwrap();
+        assert_eq!(name("a.txt").as_str().len(), 1014);
+        assert_eq!(name("a.txt").numbered(2).unwrap().file_name(), "a (2).txt");
+        assert_eq!(name("a.txt").numbered(9999).unwrap().file_name(), "a (9999).txt");
+        assert_eq!(name("a.abcdefghijk").numbered(99), None);
     }
 
     proptest! {
@@ -228,7 +238,7 @@ mod tests {
             if let Ok(safe) = SafeName::new(&name) {
                 let normal = |c: Component<'_>| matches!(c, Component::Normal(_));
                 prop_assert!(Path::new(safe.as_str()).components().all(normal));
-                prop_assert!(SafeName::new(safe.numbered(7).as_str()).is_ok());
+                prop_assert!(safe.numbered(7).is_none_or(|name| SafeName::new(name.as_str()).is_ok()));
             }
         }
 

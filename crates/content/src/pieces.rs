@@ -30,9 +30,11 @@ impl PieceSet {
 
     /// All of `count` pieces.
     pub fn full(count: u32) -> Self {
-        let mut set = Self::empty(count);
-        set.insert_range(0..count);
-        set
+        let mut words = vec![u64::MAX; (count as usize).div_ceil(64)];
+        if let Some(last) = words.last_mut() {
+            *last >>= (64 - count % 64) % 64;
+        }
+        Self { count, held: count, words }
     }
 
     /// Number of pieces that there could be.
@@ -190,6 +192,16 @@ mod tests {
         set.insert_range(0..10);
         assert_eq!(set.to_bytes(), [0; 0], "a full set is no bytes");
         assert_eq!(PieceSet::empty(10).to_bytes(), [0, 0], "an empty one is");
+    }
+
+    /// "All of them" is said in no bytes, so it must cost little however many pieces there are.
+    #[test]
+    fn a_full_set_is_made_at_once() {
+        for count in [0, 1, 63, 64, 65, 1 << 22] {
+            let mut one_by_one = PieceSet::empty(count);
+            one_by_one.insert_range(0..count);
+            assert_eq!(PieceSet::full(count), one_by_one, "{count}");
+        }
     }
 
     #[test]

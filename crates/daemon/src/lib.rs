@@ -9,6 +9,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
+pub mod private;
 pub mod serve;
 pub mod settings;
 pub mod terminal;

@@ -67,7 +67,7 @@ impl Authority {
             None if cert_file.exists() => bail!("{} is there and its key is not", cert_file.display()),
             None => {
                 let key = KeyPair::generate().context("no key could be made")?;
-                files::write_whole(&key_file, &key.serialize_pem(), files::PRIVATE)?;
+                files::write_whole(&key_file, &key.serialize_pem())?;
                 key
             }
         };
@@ -75,7 +75,7 @@ impl Authority {
             Some(pem) => pem,
             None => {
                 let pem = ca_params(now_millis)?.self_signed(&key)?.pem();
-                files::write_whole(&cert_file, &pem, files::PUBLIC)?;
+                files::write_whole(&cert_file, &pem)?;
                 pem
             }
         };

@@ -9,9 +9,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// For the program's own user alone.
-pub(crate) const PRIVATE: u32 = 0o600;
-pub(crate) const PUBLIC: u32 = 0o644;
+/// For the program's own user alone, as everything in the data folder.
+const PRIVATE: u32 = 0o600;
 
 const LARGEST: u64 = 64 << 10;
 
@@ -35,14 +34,14 @@ pub(crate) fn read_small(path: &Path) -> anyhow::Result<Option<String>> {
 }
 
 /// Writes beside the place and renames, so that a crash leaves the whole file or none.
-pub(crate) fn write_whole(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+pub(crate) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
@@ -63,8 +62,8 @@ mod tests {
         let path = inner.join("x.key");
         assert_eq!(read_small(&path).unwrap(), None);
         fs::write(path.with_extension("new"), "what a crash left").unwrap();
-        write_whole(&path, "one", PRIVATE).unwrap();
-        write_whole(&path, "two", PRIVATE).unwrap();
+        write_whole(&path, "one").unwrap();
+        write_whole(&path, "two").unwrap();
         assert_eq!(read_small(&path).unwrap().as_deref(), Some("two"));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&inner)), (0o600, 0o700));

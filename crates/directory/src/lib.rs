@@ -14,6 +14,8 @@ pub mod catalog;
 pub mod config;
 mod cursors;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod leases;
 pub mod limits;

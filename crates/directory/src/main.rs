@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use daemon::{Clock, Lifecycle, Traces, logging, metrics};
+use daemon::{Clock, Lifecycle, Traces, logging, metrics, private};
 use directory::{
     App,
     config::{Config, Word},
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         }
         let traces = Traces::open(config.otlp_endpoint.as_deref())?;
         logging::init(config.log_format, &config.log_filter, traces.as_ref()).context("RUST_LOG")?;
+        private::keep();
         daemon::settings::warn_of_unknown();
         metrics::init()?;
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(config, traces))

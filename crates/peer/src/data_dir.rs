@@ -5,9 +5,9 @@
 //! for, shortly, so that a restart does not fail because its predecessor is still putting things in order.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,13 +30,15 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the folder (0700) where it is missing, and takes it.
+    /// Makes the folder where it is missing, closes it to others (0700), and takes it.
     ///
     /// # Errors
     /// Where it cannot be made, or another process holds it; the message names the setting.
     pub async fn open(path: &Path) -> anyhow::Result<Self> {
         let named = || format!("PEER_DATA_DIR: the folder {} cannot be used", path.display());
         DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
+        // One that was there already, as made by hand, is closed to others too.
+        std::fs::set_permissions(path, Permissions::from_mode(0o700)).with_context(named)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(path.join(LOCK)).with_context(named)?;
@@ -77,8 +79,6 @@ fn holder(file: &mut File) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

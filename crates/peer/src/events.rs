@@ -138,7 +138,9 @@ impl std::str::FromStr for EventId {
     fn from_str(text: &str) -> Result<Self, EventIdError> {
         let (run, number) = text.split_once('-').ok_or(EventIdError)?;
         let run = u32::from_str_radix(run, 16).map_err(|_| EventIdError)?;
-        Ok(Self { run, number: number.parse().map_err(|_| EventIdError)? })
+        let id = Self { run, number: number.parse().map_err(|_| EventIdError)? };
+        // Numbers may be written in more ways than one, and ours are written in one.
+        if id.to_string() == text { Ok(id) } else { Err(EventIdError) }
     }
 }
 

@@ -13,7 +13,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: wire::shortened(detail.into()) }
     }
 
     pub fn invalid(detail: impl Into<String>) -> Self {

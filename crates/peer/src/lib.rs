@@ -24,6 +24,8 @@ pub mod doctor;
 pub mod download;
 pub mod events;
 pub mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod library;
 pub mod link;

@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use daemon::{Clock, Lifecycle, Traces, logging, metrics, settings as dotenv};
+use daemon::{Clock, Lifecycle, Traces, logging, metrics, private, settings as dotenv};
 use peer::{
     app::{App, Doors},
     config::{Cli, Settings},
@@ -32,6 +32,7 @@ fn start() -> anyhow::Result<ExitCode> {
         None => {
             let traces = Traces::open(settings.otlp_endpoint.as_deref())?;
             logging::init(settings.log_format, &settings.log_filter, traces.as_ref()).context("RUST_LOG")?;
+            private::keep();
             dotenv::warn_of_unknown();
             metrics::init()?;
             runtime.block_on(serve(settings, traces))

@@ -125,8 +125,9 @@ impl Ground {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let wanted = SafeName::new(part).map_err(io::Error::other)?;
         for number in 1..NUMBERS {
-            let name = if number == 1 { wanted.clone() } else { wanted.numbered(number) };
-            match rustix::fs::mkdirat(at, name.as_str(), Mode::from_raw_mode(0o777)) {
+            let numbered = if number == 1 { Some(wanted.clone()) } else { wanted.numbered(number) };
+            let Some(name) = numbered else { break };
+            match rustix::fs::mkdirat(at, name.as_str(), Mode::RWXU) {
                 Ok(()) => rustix::fs::fsync(at).map_err(io::Error::from)?,
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(PlaceError::Io(errno.into())),
@@ -178,7 +179,8 @@ impl Folder {
         };
         let wanted = wanted.map_err(|error| io::Error::new(io::ErrorKind::InvalidFilename, error))?;
         for number in 1..NUMBERS {
-            let name = if number == 1 { wanted.clone() } else { wanted.numbered(number) };
+            let numbered = if number == 1 { Some(wanted.clone()) } else { wanted.numbered(number) };
+            let Some(name) = numbered else { break };
             before(&name);
             match bring(temp, &self.fd, name.file_name(), by) {
                 Ok(()) => return Ok(name),

@@ -231,7 +231,7 @@ pub(crate) fn end_of(der: &[u8]) -> Option<i64> {
 }
 
 /// The peer and user that a certificate names. The authority puts exactly one of each.
-fn caller_of(certificate: &CertificateDer<'_>) -> Option<Caller> {
+pub(crate) fn caller_of(certificate: &CertificateDer<'_>) -> Option<Caller> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
     let mut dns = names.value.general_names.iter().filter_map(|name| match name {

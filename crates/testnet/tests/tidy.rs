@@ -22,6 +22,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("directory", &["content", "wire", "daemon"]),
     ("peer", &["content", "wire", "daemon"]),
     ("testnet", &["content", "wire", "daemon", "directory", "peer"]),
+    ("fuzz", &["content", "wire", "directory", "peer"]),
+    ("fuzz/libfuzzer", &["fuzz"]),
 ];
 
 /// Words that only some places may name: the places, and why.
@@ -162,10 +164,15 @@ fn every_proto_is_explained() {
 #[test]
 fn documents_name_only_what_exists() {
     let mut documents = files_under("docs", ".md");
-    documents.push("README.md".to_owned());
+    documents.extend(["README.md", "SECURITY.md"].map(str::to_owned));
     let exists = |path: &str| root().join(path).exists();
     let complaints = documents.iter().flat_map(|path| references(path, &text(path), exists, text));
     assert_tidy(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_hole_has_a_test() {
+    assert_tidy(&untested("SECURITY.md", &text("SECURITY.md")));
 }
 
 // ── The rules ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -317,6 +324,19 @@ fn references(
         }
     }
     complaints
+}
+
+/// Rows of the table of holes whose last cell names no test. That the tests exist, [`references`] looks at.
+fn untested(document: &str, markdown: &str) -> Vec<String> {
+    let rows = markdown.lines().skip_while(|line| !line.starts_with("| hole |")).skip(2);
+    let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+    let has_test = |row: &str| {
+        row.trim_end_matches(['|', ' ']).rsplit('|').next().is_some_and(|tests| tests.contains(".rs::"))
+    };
+    let untested = rows.iter().filter(|row| !has_test(row));
+    let complaints = untested.map(|row| format!("{document}: no test is named for {row}"));
+    let none = rows.is_empty().then(|| format!("{document}: there is no table of holes"));
+    complaints.chain(none).collect()
 }
 
 // ── Helpers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -506,6 +526,14 @@ fn explained_can_fail() {
     let calls = "service S {\n  // What it does.\n  rpc A(B) returns (C);\n  rpc D(E) returns (F);\n}\n";
     assert_eq!(explained("a.proto", calls).len(), 2);
     assert_eq!(explained("a.proto", &format!("// Calls.\n{calls}")).len(), 1);
+}
+
+#[test]
+fn untested_can_fail() {
+    let table = |rows: &str| format!("Text.\n\n| hole | guard | test |\n|---|---|---|\n{rows}\nMore.\n");
+    assert!(untested("S.md", &table("| a | b | `crates/a.rs::c` |\n")).is_empty());
+    assert_eq!(untested("S.md", &table("| a | b | `crates/a.rs::c` |\n| a | `x.rs::c` | – |\n")).len(), 1);
+    assert_eq!(untested("S.md", "No table.").len(), 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! - [`http`]: how both of them read a request and word a refusal.
 //! - [`trace`]: how a trace goes on in the process that is asked.
 
+mod detail;
 mod error;
 pub mod http;
 mod ids;
@@ -15,5 +16,6 @@ pub mod proto;
 pub mod rest;
 pub mod trace;
 
+pub use detail::{MAX_DETAIL, shortened};
 pub use error::{CODE_METADATA, ErrorCode, Retry};
 pub use ids::{GroupName, IdError, Member, PeerId, Username, UsernameError};

@@ -171,7 +171,7 @@ fn secret_in(folder: &Path) -> anyhow::Result<String> {
         return Ok(secret);
     }
     let secret = secrets::fresh();
-    files::write_whole(&path, &secret, files::PRIVATE).context("the broker's secret")?;
+    files::write_whole(&path, &secret).context("the broker's secret")?;
     Ok(secret)
 }
 

@@ -63,13 +63,13 @@ impl Signer {
                 .with_context(|| format!("{} is not an Ed25519 key", key_file.display()))?,
             None => {
                 let key = KeyPair::generate_for(&PKCS_ED25519).context("no key could be made")?;
-                files::write_whole(&key_file, &key.serialize_pem(), files::PRIVATE)?;
+                files::write_whole(&key_file, &key.serialize_pem())?;
                 key
             }
         };
         let public = key.public_key_pem();
         if files::read_small(&public_file)?.as_ref() != Some(&public) {
-            files::write_whole(&public_file, &public, files::PUBLIC)?;
+            files::write_whole(&public_file, &public)?;
         }
         let head = encoded(&json!({ "alg": "EdDSA", "kid": KEY_ID, "typ": "JWT" }))?;
         Ok(Self { key, head })

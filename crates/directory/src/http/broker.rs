@@ -40,7 +40,7 @@ const OF_PROXIES: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
 #[derive(Debug)]
 pub(super) struct FromBroker;
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Secret {
     secret: Option<String>,

@@ -43,7 +43,7 @@ pub(super) async fn apply(
     Ok(Json(CatalogReply { revision }))
 }
 
-fn check(delta: &mut CatalogDelta) -> Result<(), Problem> {
+pub(crate) fn check(delta: &mut CatalogDelta) -> Result<(), Problem> {
     let entries = delta.put.len() + delta.remove.len();
     if entries > MAX_DELTA_ENTRIES {
         return Err(Problem::new(

@@ -5,16 +5,16 @@
 mod accounts;
 mod auth;
 mod broker;
-mod catalog;
+pub(crate) mod catalog;
 mod files;
 mod gate;
 mod groups;
 pub mod openapi;
 mod peers;
 mod problems;
-mod search;
+pub(crate) mod search;
 mod service;
-mod sessions;
+pub(crate) mod sessions;
 mod trust;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use wire::{
 };
 
 use super::{auth::Caller, catalog::is_media_type, problems};
-use crate::{App, catalog::Search, words};
+use crate::{App, catalog::Search, cursors::Cursors, words};
 
 /// Whose cursors these are.
 const CALL: &str = "search";
@@ -22,7 +22,7 @@ pub(super) async fn search(
     Caller(session): Caller,
     Query(query): Query<SearchQuery>,
 ) -> Result<Json<Page<SearchItem>>, Problem> {
-    let search = read(&app, query)?;
+    let search = read(&app.cursors, query)?;
     let found = app
         .catalog
         .search(&search, &session.username, app.clock.millis())
@@ -32,7 +32,7 @@ pub(super) async fn search(
     Ok(Json(Page { items: found.items, next_cursor }))
 }
 
-fn read(app: &App, query: SearchQuery) -> Result<Search, Problem> {
+pub(crate) fn read(cursors: &Cursors, query: SearchQuery) -> Result<Search, Problem> {
     let SearchQuery { q, media_type, min_size, max_size, holder, online, limit, cursor } = query;
     if q.as_ref().is_some_and(|q| q.len() > words::MAX_QUERY) {
         return Err(Problem::invalid(format!("`q` is longer than {} bytes", words::MAX_QUERY)));
@@ -48,7 +48,7 @@ fn read(app: &App, query: SearchQuery) -> Result<Search, Problem> {
     if min_size > max_size {
         return Err(Problem::invalid("`min_size` is larger than `max_size`"));
     }
-    let after: Option<i64> = app.cursors.open(CALL, cursor.as_deref())?;
+    let after: Option<i64> = cursors.open(CALL, cursor.as_deref())?;
     Ok(Search {
         words: q.filter(|q| !q.trim().is_empty()).map(|q| words::Query::new(&q)),
         media_type,

@@ -35,12 +35,8 @@ pub(super) async fn login(
     _: NoQuery,
     JsonBody(request): JsonBody<SessionRequest>,
 ) -> Result<(StatusCode, Json<SessionReply>), Problem> {
+    check(&request)?;
     let SessionRequest { username, password, csr_pem, sealing_key, endpoints, version } = request;
-    check_endpoints(&endpoints)?;
-    check_sealing_key(&sealing_key)?;
-    if version.len() > MAX_VERSION || version.chars().any(char::is_control) {
-        return Err(Problem::invalid(format!("`version` is at most {MAX_VERSION} plain characters")));
-    }
     app.logins.check(address, &username)?;
     if password.len() > passwords::LONGEST {
         return Err(wrong_password());
@@ -182,6 +178,16 @@ fn wrong_password() -> Problem {
 
 fn disabled_account() -> Problem {
     Problem::new(ErrorCode::PermissionDenied, "this account is disabled")
+}
+
+/// What can be seen of a login without asking anybody, but for its certificate request.
+pub(crate) fn check(request: &SessionRequest) -> Result<(), Problem> {
+    check_endpoints(&request.endpoints)?;
+    check_sealing_key(&request.sealing_key)?;
+    if request.version.len() > MAX_VERSION || request.version.chars().any(char::is_control) {
+        return Err(Problem::invalid(format!("`version` is at most {MAX_VERSION} plain characters")));
+    }
+    Ok(())
 }
 
 /// `host:port`, as others will dial it. The directory itself never does.

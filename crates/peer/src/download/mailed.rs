@@ -57,7 +57,7 @@ pub(super) struct Taken {
 
 /// A proof as it comes, page by page.
 #[derive(Debug, Default)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     from: Option<PeerId>,
     size: u64,
     restricted: bool,
@@ -168,7 +168,7 @@ pub(super) async fn take(part: Arc<Part>, from: PeerId, index: u32, bytes: Bytes
 
 impl Pages {
     /// Takes a page. Answers the proof when it is whole, with who gave it and whether only some may have the file.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         id: ContentId,
         from: PeerId,

@@ -19,7 +19,7 @@ mod finish;
 mod here;
 mod job;
 mod keep;
-mod mailed;
+pub(crate) mod mailed;
 mod part;
 mod plan;
 mod prepare;

@@ -88,7 +88,7 @@ impl GrpcChunks {
 
 /// Finds the data of messages in a run of frames.
 #[derive(Debug, Default)]
-struct Parser {
+pub(crate) struct Parser {
     /// Received and not handed on.
     waiting: std::collections::VecDeque<Bytes>,
     available: usize,
@@ -97,7 +97,7 @@ struct Parser {
 }
 
 impl Parser {
-    fn push(&mut self, data: Bytes) {
+    pub(crate) fn push(&mut self, data: Bytes) {
         if !data.is_empty() {
             self.available += data.len();
             self.waiting.push_back(data);
@@ -105,7 +105,7 @@ impl Parser {
     }
 
     /// Bytes that belong to some chunk's data; `None` until more frames come.
-    fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {
             if self.in_data > 0 {
                 let Some(front) = self.waiting.front_mut() else { return Ok(None) };

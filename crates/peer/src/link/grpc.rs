@@ -28,8 +28,6 @@ use crate::{
 };
 
 const FETCH_PATH: &str = "/trueque.v1.Files/Fetch";
-/// The largest message of an answer: a file of one piece, or the pieces of the largest file there is.
-const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
 
 /// One connection to a peer. Clones use the same.
 #[derive(Debug, Clone)]
@@ -179,7 +177,8 @@ impl GrpcLink {
     }
 
     fn client(&self) -> proto::files_client::FilesClient<Channel> {
-        proto::files_client::FilesClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+        proto::files_client::FilesClient::new(self.channel.clone())
+            .max_decoding_message_size(proto::MAX_MESSAGE)
     }
 }
 

@@ -9,7 +9,7 @@
 //! A download takes a new one for each span, so it moves up and down the ladder without noticing.
 
 mod choose;
-mod chunks;
+pub(crate) mod chunks;
 mod grpc;
 pub(crate) mod h2;
 mod reasons;

@@ -296,9 +296,10 @@ async fn drop_parcel(why: &'static str, receipt: Receipt) {
     receipt.done().await;
 }
 
-fn parcel_of(kind: Kind, mut data: Bytes) -> Option<Parcel> {
+pub(crate) fn parcel_of(kind: Kind, mut data: Bytes) -> Option<Parcel> {
     match kind {
         Kind::Bytes if data.len() >= INDEX => Some(Parcel::Piece { index: data.get_u32(), bytes: data }),
+        Kind::Message if data.len() > proto::MAX_MESSAGE => None,
         Kind::Message => match proto::Parcel::decode(data).ok()?.what? {
             proto::parcel::What::Described(page) => {
                 Some(Parcel::Described { first_piece: page.first_piece, description: page.description? })

@@ -18,7 +18,7 @@ mod holder;
 mod letters;
 
 pub use asker::Mail;
-pub(crate) use asker::{Inbox, Parcel, Received};
+pub(crate) use asker::{Inbox, Parcel, Received, parcel_of};
 pub(crate) use holder::start as start_holder;
 pub use letters::OfferAnswered;
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use content::{ContentId, Layout, SafeName};
 use wire::{
     ErrorCode, PeerId,
     proto::{self, OfferAnswer},
@@ -26,6 +27,34 @@ pub(super) enum Delivery {
     Refused(Failure),
     /// Nobody answered.
     NotReached(String),
+}
+
+/// What another peer shows of one of its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) token: [u8; 16],
+    pub(crate) content_id: ContentId,
+    pub(crate) name: SafeName,
+    pub(crate) size: u64,
+}
+
+/// Reads an offer.
+///
+/// # Errors
+/// `invalid_argument` for what no catalog would hold.
+pub(crate) fn read(offer: &proto::OfferRequest) -> Result<Shown, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| Failure::invalid(error.to_string());
+    Ok(Shown {
+        token: offer
+            .offer_id
+            .as_ref()
+            .try_into()
+            .map_err(|_| Failure::invalid("an offer id has 16 bytes"))?,
+        content_id: ContentId::try_from(offer.content_id.as_ref())
+            .map_err(|_| Failure::invalid("a content id has 32 bytes"))?,
+        name: SafeName::new(&offer.name).map_err(|error| wrong(&error))?,
+        size: Layout::new(offer.size).map_err(|error| wrong(&error))?.size(),
+    })
 }
 
 /// Tells one machine of an offer, by the best way that is open.

@@ -17,7 +17,7 @@
 //! be told, [`sizes`] holds an accepted offer
 //! to the size that it named.
 
-mod deliver;
+pub(crate) mod deliver;
 mod posted;
 mod sizes;
 #[cfg(test)]
@@ -26,7 +26,7 @@ mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
-use content::{ContentId, Layout, SafeName};
+use content::ContentId;
 use daemon::{Clock, Lifecycle};
 use futures::{StreamExt, stream};
 use tokio::sync::{Notify, broadcast, mpsc};
@@ -41,7 +41,7 @@ use wire::{
 };
 
 use self::{
-    deliver::{Delivery, answer_of, deliver, message_of, settle},
+    deliver::{Delivery, Shown, answer_of, deliver, message_of, read, settle},
     posted::Outbox,
     sizes::Sizes,
 };
@@ -217,21 +217,17 @@ impl Offers {
         offer: &proto::OfferRequest,
     ) -> Result<OfferAnswer, Failure> {
         let account = self.account().ok_or_else(|| Failure::unavailable("nobody is logged in here"))?;
+        let Shown { token, content_id, name, size } = read(offer)?;
         let new = OfferRow {
             seq: 0,
             direction: OfferDirection::Received,
-            token: offer
-                .offer_id
-                .as_ref()
-                .try_into()
-                .map_err(|_| Failure::invalid("an offer id has 16 bytes"))?,
+            token,
             account,
             username: caller.username.clone(),
             peer_id: Some(caller.peer_id),
-            content_id: ContentId::try_from(offer.content_id.as_ref())
-                .map_err(|_| Failure::invalid("a content id has 32 bytes"))?,
-            name: SafeName::new(&offer.name).map_err(|error| Failure::invalid(error.to_string()))?,
-            size: Layout::new(offer.size).map_err(|error| Failure::invalid(error.to_string()))?.size(),
+            content_id,
+            name,
+            size,
             state: OfferState::Offered,
             offered_at: self.parts().clock.millis(),
             why: None,

@@ -44,13 +44,20 @@ pub(super) async fn fetch(
 async fn open(service: &Service, caller: &Caller, request: Request) -> Result<Reading, Failure> {
     let body = Limited::new(request.into_body(), MAX_QUESTION).collect().await;
     let frame = body.map_err(|_| Failure::invalid("the question is too long or broke off"))?.to_bytes();
-    let [0, _, _, _, _, message @ ..] = frame.as_ref() else {
-        return Err(Failure::invalid("the question is empty or compressed"));
-    };
-    let question = proto::FetchRequest::decode(message)
-        .map_err(|_| Failure::invalid("the question is no FetchRequest"))?;
+    let question = read(&frame)?;
     let id = super::grpc::content_id(&question.content_id)?;
     service.fetch(caller, id, question.offset, question.length)
+}
+
+/// The one message of a question, out of its frame.
+pub(crate) fn read(frame: &[u8]) -> Result<proto::FetchRequest, Failure> {
+    let [0, a, b, c, d, message @ ..] = frame else {
+        return Err(Failure::invalid("the question is empty or compressed"));
+    };
+    if u32::from_be_bytes([*a, *b, *c, *d]) as usize != message.len() {
+        return Err(Failure::invalid("the question is not one message"));
+    }
+    proto::FetchRequest::decode(message).map_err(|_| Failure::invalid("the question is no FetchRequest"))
 }
 
 fn answer(reading: Reading) -> Response {
@@ -101,6 +108,21 @@ fn trailers(status: &tonic::Status) -> Frame<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_is_one_message() {
+        let question = proto::FetchRequest { content_id: vec![7; 32].into(), offset: 0, length: 5 };
+        let message = question.encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap();
+        let frame = |length: u32, message: &[u8]| [&[0], &length.to_be_bytes()[..], message].concat();
+        assert_eq!(read(&frame(length, &message)), Ok(question));
+        for broken in
+            [frame(length + 1, &message), frame(length - 1, &message), frame(length, &message).repeat(2)]
+        {
+            assert!(read(&broken).is_err(), "{broken:?}");
+        }
+        assert!(read(&[1, 0, 0, 0, 0]).is_err(), "compressed");
+    }
 
     #[test]
     fn the_prefix_is_what_the_generated_encoder_writes() {

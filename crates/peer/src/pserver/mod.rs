@@ -12,14 +12,14 @@
 //! for those who can neither dial nor be dialled, and answers the same.
 
 mod deadline;
-mod fetch;
+pub(crate) mod fetch;
 mod greetings;
 mod grpc;
 mod linger;
 mod listing;
 mod relay;
 mod reverse;
-mod small;
+pub(crate) mod small;
 #[cfg(test)]
 mod tests;
 mod traced;

@@ -50,11 +50,7 @@ impl SmallFiles {
         sent: metrics::Counter,
         may_go: MayGo,
     ) -> Result<Self, Failure> {
-        if ids.len() > MAX_FETCH_MANY {
-            let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
-            return Err(Failure::invalid(detail));
-        }
-        let ids: Vec<ContentId> = ids.iter().map(|id| content_id(id)).collect::<Result<_, _>>()?;
+        let ids = read(ids)?;
         let place = service.upload_place(&caller)?;
         let standing = service.standing(&caller, Vec::new());
         let reader = Reader { service: service.clone(), caller, ids: ids.into(), next: 0, may_go };
@@ -118,6 +114,15 @@ impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").field("next", &self.next).finish_non_exhaustive()
     }
+}
+
+/// What is asked for.
+pub(crate) fn read(ids: &[Bytes]) -> Result<Vec<ContentId>, Failure> {
+    if ids.len() > MAX_FETCH_MANY {
+        let detail = format!("{} files asked for; at most {MAX_FETCH_MANY} go together", ids.len());
+        return Err(Failure::invalid(detail));
+    }
+    ids.iter().map(|id| content_id(id)).collect()
 }
 
 impl Reader {

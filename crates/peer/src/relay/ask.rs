@@ -282,8 +282,9 @@ impl Answers {
     }
 }
 
-fn read(opened: Opened) -> Option<Result<Part, LinkError>> {
+pub(crate) fn read(opened: Opened) -> Option<Result<Part, LinkError>> {
     match opened.kind {
+        Kind::Message if opened.data.len() > proto::MAX_MESSAGE => Some(Err(unexpected())),
         Kind::Message => Some(Ok(Part::Message(opened.data))),
         Kind::Bytes => Some(Ok(Part::Bytes(opened.data))),
         Kind::More => Some(Ok(Part::More)),

@@ -21,7 +21,7 @@ mod limits;
 pub mod message;
 pub(crate) mod open;
 mod refused;
-mod reorder;
+pub(crate) mod reorder;
 pub(crate) mod seal;
 mod seen;
 pub(crate) mod sink;

@@ -70,7 +70,7 @@ impl OwnKeys {
         Self::from_private(identity.sealing_private())
     }
 
-    fn from_private(bytes: &[u8; 32]) -> Result<Self, BadKey> {
+    pub(crate) fn from_private(bytes: &[u8; 32]) -> Result<Self, BadKey> {
         let private = <Kem as hpke::Kem>::PrivateKey::from_bytes(bytes).map_err(|_| BadKey)?;
         let public = PeerKey::new(Kem::sk_to_pk(&private));
         Ok(Self { private, public })
@@ -78,6 +78,10 @@ impl OwnKeys {
 
     pub(crate) fn name(&self) -> KeyName {
         self.public.name
+    }
+
+    pub(crate) fn public(&self) -> &PeerKey {
+        &self.public
     }
 }
 
@@ -150,12 +154,25 @@ pub(crate) fn seal(
     routing: &Routing,
     question: &proto::Question,
 ) -> Result<(Bytes, ReplyKey), BadKey> {
+    seal_bytes(own, to, routing, &question.encode_to_vec())
+}
+
+/// Seals what should be an encoded question.
+///
+/// # Errors
+/// As [`seal`].
+pub(crate) fn seal_bytes(
+    own: &OwnKeys,
+    to: &PeerKey,
+    routing: &Routing,
+    question: &[u8],
+) -> Result<(Bytes, ReplyKey), BadKey> {
     let associated = routing.associated(to.name, own.name()).map_err(|_| BadKey)?;
     let mode = OpModeS::Auth((own.private.clone(), own.public.key.clone()));
     let (enc, mut context) =
         hpke::setup_sender::<AesGcm256, HkdfSha256, Kem>(&mode, &to.key, &routing.info())
             .map_err(|_| BadKey)?;
-    let ciphertext = context.seal(&question.encode_to_vec(), &associated).map_err(|_| BadKey)?;
+    let ciphertext = context.seal(question, &associated).map_err(|_| BadKey)?;
     let mut reply = Zeroizing::new([0; 32]);
     context.export(EXPORT, reply.as_mut_slice()).map_err(|_| BadKey)?;
     let sealed = proto::Sealed {

@@ -16,6 +16,7 @@ mod hostile;
 mod kept;
 mod lease;
 mod liars;
+mod modes;
 mod names;
 mod offers;
 mod rest;

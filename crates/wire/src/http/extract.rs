@@ -4,7 +4,7 @@ use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection},
 };
-use http::{StatusCode, header, request::Parts};
+use http::{StatusCode, Uri, header, request::Parts};
 use serde::de::DeserializeOwned;
 
 use super::{Problem, pace};
@@ -26,15 +26,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         {
             return Err(Problem::invalid(format!("the body must be application/json, not {kind:?}")));
         }
-        let bytes = read_body(request, state).await?;
-        // Otherwise a list of the members' values would do as well.
-        if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Problem::invalid("the body is not a JSON object"));
-        }
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| Problem::invalid(format!("the body is not what this call takes: {error}")))
+        read_json(&read_body(request, state).await?).map(Self)
     }
+}
+
+/// What a JSON object says, as [`JsonBody`] takes it.
+///
+/// # Errors
+/// `invalid_argument` for what is no object, or has a member that `T` does not.
+pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Otherwise a list of the members' values would do as well.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid("the body is not a JSON object"));
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| Problem::invalid(format!("the body is not what this call takes: {error}")))
 }
 
 /// The whole body, within the route's limit and in time.
@@ -66,17 +72,23 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // The decoder behind would put replacement characters in the place of what it cannot read.
-        let query = parts.uri.query().unwrap_or_default();
-        if percent_encoding::percent_decode_str(query).decode_utf8().is_err() {
-            return Err(Problem::invalid("the query is not UTF-8"));
-        }
-        axum::extract::Query::try_from_uri(&parts.uri).map(|axum::extract::Query(query)| Self(query)).map_err(
-            |rejection| {
-                Problem::invalid(format!("the query is not what this call takes: {}", inner(&rejection)))
-            },
-        )
+        read_query(&parts.uri).map(Self)
     }
+}
+
+/// What the query of an address says, as [`Query`] takes it.
+///
+/// # Errors
+/// `invalid_argument` for what is not UTF-8, or has a parameter that `T` does not.
+pub fn read_query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    // The decoder behind would put replacement characters in the place of what it cannot read.
+    let query = uri.query().unwrap_or_default();
+    if percent_encoding::percent_decode_str(query).decode_utf8().is_err() {
+        return Err(Problem::invalid("the query is not UTF-8"));
+    }
+    axum::extract::Query::try_from_uri(uri).map(|axum::extract::Query(query)| query).map_err(|rejection| {
+        Problem::invalid(format!("the query is not what this call takes: {}", inner(&rejection)))
+    })
 }
 
 /// The query of a call that takes none: anything in it is refused.

@@ -12,5 +12,5 @@ pub mod page;
 mod problem;
 pub mod site;
 
-pub use extract::{JsonBody, NoQuery, Nothing, Path, Query, read_body};
+pub use extract::{JsonBody, NoQuery, Nothing, Path, Query, read_body, read_json, read_query};
 pub use problem::{Problem, ProblemDocument};

@@ -47,7 +47,7 @@ impl Problem {
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
         // RFC 9110 asks for Retry-After with 429 and 503; a second is the least that can be said.
         let retry_after = matches!(code, ErrorCode::RateLimited | ErrorCode::Unavailable).then_some(1);
-        Self { code, detail: detail.into(), retry_after, extra: serde_json::Map::new() }
+        Self { code, detail: crate::shortened(detail.into()), retry_after, extra: serde_json::Map::new() }
     }
 
     pub fn invalid(detail: impl Into<String>) -> Self {

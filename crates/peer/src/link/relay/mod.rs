@@ -4,7 +4,7 @@
 //! goes on where the one before ended: [`streams`] for messages, [`chunks`] for the bytes of a `Fetch`.
 
 mod chunks;
-mod streams;
+pub(crate) mod streams;
 
 use std::ops::Range;
 

@@ -12,6 +12,7 @@ use super::{RelayLink, bytes_of, unexpected};
 use crate::{
     link::{LinkError, Messages},
     relay::ask::{Answers, Part, Question},
+    service::MAX_FETCH_MANY,
 };
 
 /// Messages that one question about many small things takes.
@@ -197,12 +198,36 @@ impl Batches for Watch {
     }
 }
 
+/// A message with a list: its field, and the most entries that it has among honest peers.
+pub(crate) trait Listing: Message + Default {
+    const FIELD: u32;
+    const MOST: usize;
+}
+
+impl Listing for proto::FilePage {
+    const FIELD: u32 = 1;
+    const MOST: usize = 8_192;
+}
+
+impl Listing for proto::FileBatch {
+    const FIELD: u32 = 1;
+    const MOST: usize = MAX_FETCH_MANY;
+}
+
+impl Listing for proto::PieceSet {
+    const FIELD: u32 = 3;
+    const MOST: usize = 1_024;
+}
+
+/// Decodes it where the list is not too long.
+pub(crate) fn decode<T: Listing>(bytes: Bytes) -> Option<T> {
+    proto::has_at_most(&bytes, T::FIELD, T::MOST).then(|| T::decode(bytes).ok()).flatten()
+}
+
 /// The message of one answer; `Some(Ok(None))` where there is more for whoever asks again.
-fn batch<T: Message + Default>(
-    part: Option<Result<Part, LinkError>>,
-) -> Option<Result<Option<T>, LinkError>> {
+fn batch<T: Listing>(part: Option<Result<Part, LinkError>>) -> Option<Result<Option<T>, LinkError>> {
     Some(match part? {
-        Ok(Part::Message(bytes)) => T::decode(bytes).map(Some).map_err(|_| LinkError::Answered(unexpected())),
+        Ok(Part::Message(bytes)) => decode(bytes).map(Some).ok_or_else(|| LinkError::Answered(unexpected())),
         Ok(Part::More) => Ok(None),
         Ok(Part::Bytes(_)) => Err(LinkError::Answered(unexpected())),
         Err(error) => Err(error),

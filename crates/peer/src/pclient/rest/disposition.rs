@@ -6,7 +6,7 @@ use std::fmt::Write;
 use http::HeaderValue;
 
 /// The header's value. Names come from other people: nothing in one can end the header or name a folder.
-pub(super) fn attachment(file_name: &str) -> HeaderValue {
+pub(crate) fn attachment(file_name: &str) -> HeaderValue {
     let plain: String = file_name
         .chars()
         .map(|c| match c {

@@ -5,7 +5,7 @@
 
 mod audit;
 mod content;
-mod disposition;
+pub(crate) mod disposition;
 mod doctor;
 #[cfg(test)]
 mod documented;
@@ -20,7 +20,7 @@ pub(crate) mod kit;
 mod offers;
 pub mod openapi;
 mod peers;
-mod range;
+pub(crate) mod range;
 mod search;
 mod session;
 mod status;
@@ -29,7 +29,7 @@ mod strict;
 #[cfg(test)]
 mod tests;
 mod tickets;
-mod upload;
+pub(crate) mod upload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// What to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     Whole,
     /// Not empty, and inside the file.
     Part(Range<u64>),
@@ -15,7 +15,7 @@ pub(super) enum Wanted {
 }
 
 /// Reads `Range` for a file of `size` bytes.
-pub(super) fn wanted(range: Option<&str>, size: u64) -> Wanted {
+pub(crate) fn wanted(range: Option<&str>, size: u64) -> Wanted {
     let Some((unit, set)) = range.and_then(|range| range.split_once('=')) else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;

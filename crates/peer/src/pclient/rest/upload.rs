@@ -5,6 +5,7 @@
 //! than a chunk in memory.
 
 use std::{
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -75,7 +76,7 @@ impl Temp {
         let path = folder.join(format!(".trueque-upload-{:032x}", rand::random::<u128>()));
         // The blocking thread makes the whole guard: a request that is dropped meanwhile drops it there.
         let create = move || {
-            let file = std::fs::File::create_new(&path)?;
+            let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             Ok::<_, std::io::Error>(Self { path: Some(path), file: File::from_std(file) })
         };
         let created = tokio::task::spawn_blocking(create).await.map_err(Problem::internal)?;
@@ -119,7 +120,7 @@ async fn text(mut field: Field<'_>) -> Result<String, Problem> {
 }
 
 /// As in JSON (`"network"`, `["ana","@lab"]`), or plainly: `network`, `ana,@lab`.
-fn parse_audience(text: &str) -> Result<Audience, Problem> {
+pub(crate) fn parse_audience(text: &str) -> Result<Audience, Problem> {
     let text = text.trim();
     let value = if text.starts_with(['[', '"']) {
         serde_json::from_str(text).map_err(|error| Problem::invalid(format!("`audience`: {error}")))?

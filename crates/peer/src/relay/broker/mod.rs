@@ -31,7 +31,7 @@ mod retry;
 mod session;
 #[cfg(test)]
 mod tests;
-mod topology;
+pub(crate) mod topology;
 mod worker;
 
 use std::sync::Arc;

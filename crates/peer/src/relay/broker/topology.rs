@@ -112,7 +112,7 @@ pub(super) fn dead_letters() -> Queue {
 }
 
 /// The exchange and the key of a message.
-pub(super) fn destination(to: PeerId, route: Route, from: PeerId) -> (&'static str, String) {
+pub(crate) fn destination(to: PeerId, route: Route, from: PeerId) -> (&'static str, String) {
     let exchange = match route {
         Route::Live | Route::Want => REQUESTS,
         Route::Answer(_) | Route::Mailbox => ANSWERS,
@@ -121,7 +121,7 @@ pub(super) fn destination(to: PeerId, route: Route, from: PeerId) -> (&'static s
 }
 
 /// Who sent what came to `own` with this key. None where the key is not one for this queue.
-pub(super) fn sender(key: &str, own: PeerId, route: Route) -> Option<PeerId> {
+pub(crate) fn sender(key: &str, own: PeerId, route: Route) -> Option<PeerId> {
     let (first, rest) = key.split_once('.')?;
     let (middle, last) = rest.split_once('.')?;
     let is_ours = first.parse() == Ok(own) && middle == kind(route);

@@ -1,0 +1,5 @@
+//! `catalog_delta` under libFuzzer: what it promises is in the crate `fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::run("catalog_delta", data));

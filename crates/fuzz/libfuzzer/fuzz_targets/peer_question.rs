@@ -1,0 +1,5 @@
+//! `peer_question` under libFuzzer: what it promises is in the crate `fuzz`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::run("peer_question", data));
