@@ -1,5 +1,7 @@
 //! Accounts' own affairs through the router: groups, sessions, passwords, and whom peers are told not to trust.
 
+#![expect(clippy::unwrap_used, reason = "help for tests")]
+
 mod common;
 
 use std::collections::BTreeSet;

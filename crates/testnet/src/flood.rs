@@ -123,13 +123,15 @@ async fn stay(mut stream: TcpStream, says: &str, drips: bool) {
     }
     let (mut read, mut write) = stream.split();
     let drip = async {
-        while drips {
+        if !drips {
+            return std::future::pending().await;
+        }
+        loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             if write.write_all(b"x").await.is_err() {
                 return;
             }
         }
-        std::future::pending().await
     };
     let listen = async {
         let mut heard = [0; 1024];

@@ -42,6 +42,6 @@ pub use process::Process;
 pub use proxy::Proxy;
 pub use rabbit::{Rabbit, RabbitOptions};
 pub use raw::{
-    END_HEADERS, END_STREAM, Kind as FrameKind, RawCaller, framed, headers as raw_headers, new_header,
+    CALM, END_HEADERS, END_STREAM, Kind as FrameKind, RawCaller, framed, headers as raw_headers, new_header,
 };
 pub use wait::{PATIENCE, until, until_within};

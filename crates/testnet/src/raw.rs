@@ -31,10 +31,14 @@ pub enum Kind {
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// One connection. What the other side says is read and forgotten.
+/// What a flood is answered with: ENHANCE_YOUR_CALM. Source: RFC 9113, section 7.
+pub const CALM: u32 = 11;
+
+/// One connection.
 pub struct RawCaller {
     stream: TlsStream<TcpStream>,
     next: u32,
+    heard: Vec<u8>,
 }
 
 impl RawCaller {
@@ -50,7 +54,7 @@ impl RawCaller {
         let connector = TlsConnector::from(Arc::new(member.client_config()));
         let mut stream = connector.connect(name, stream).await?;
         stream.write_all(PREFACE).await?;
-        let mut this = Self { stream, next: 1 };
+        let mut this = Self { stream, next: 1, heard: Vec::new() };
         let settings: Vec<u8> = settings
             .iter()
             .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
@@ -91,21 +95,39 @@ impl RawCaller {
         self.stream.flush().await
     }
 
-    /// Reads until the other side hangs up; everything that it said.
-    pub async fn until_hung_up(&mut self) -> Vec<u8> {
-        let mut said = Vec::new();
-        let reading = self.stream.read_to_end(&mut said);
+    /// Reads until the other side hangs up; the reason that it gave, as a code of GOAWAY, where it gave one.
+    pub async fn until_hung_up(&mut self) -> Option<u32> {
+        let _hung_up = self.stream.flush().await;
+        let reading = self.stream.read_to_end(&mut self.heard);
         // In order or not is its own business.
         let _how = tokio::time::timeout(PATIENCE, reading).await.expect("the other side hangs up");
-        said
+        self.reason()
     }
 
-    /// Reads what is there within a moment, so that the other side is never stuck on us.
+    fn reason(&self) -> Option<u32> {
+        const GO_AWAY: u8 = 7;
+        let mut rest = &self.heard[..];
+        while let [l0, l1, l2, kind, _, _, _, _, _, after @ ..] = rest {
+            let (payload, next) = after.split_at_checked(u32::from_be_bytes([0, *l0, *l1, *l2]) as usize)?;
+            if *kind == GO_AWAY {
+                return Some(u32::from_be_bytes(payload.get(4..8)?.try_into().ok()?));
+            }
+            rest = next;
+        }
+        None
+    }
+
+    /// Sends what was said so far, and reads what is there within a moment, so that the other side is never stuck on us.
+    ///
+    /// A task that writes much at once is made to pause in the middle of it, and TLS keeps what comes then until a flush.
     pub async fn drain(&mut self) {
+        let _hung_up = self.stream.flush().await;
         let mut some = vec![0; 64 << 10];
-        while let Ok(Ok(1..)) =
+        while let Ok(Ok(read @ 1..)) =
             tokio::time::timeout(Duration::from_millis(1), self.stream.read(&mut some)).await
-        {}
+        {
+            self.heard.extend_from_slice(&some[..read]);
+        }
     }
 }
 

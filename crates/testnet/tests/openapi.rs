@@ -1,4 +1,4 @@
-//! The OpenAPI documents of both APIs: kept as they are generated, complete, and with each call in `docs/api.md`.
+//! The OpenAPI documents of both APIs: kept as they are generated, and complete.
 
 #![expect(clippy::unwrap_used, reason = "a test: what it does not expect ends it")]
 
@@ -14,16 +14,6 @@ fn text(path: &str) -> String {
 
 fn parsed() -> [(&'static str, Value); 2] {
     documents().map(|(name, document)| (name, serde_json::from_str(&document).unwrap()))
-}
-
-/// Method and path of every call.
-fn calls(document: &Value) -> BTreeSet<String> {
-    let paths = document["paths"].as_object().unwrap();
-    let methods = |(path, item): (&String, &Value)| {
-        let methods = item.as_object().unwrap().keys();
-        methods.map(|method| format!("{} {path}", method.to_uppercase())).collect::<Vec<_>>()
-    };
-    paths.iter().flat_map(methods).collect()
 }
 
 #[test]
@@ -159,41 +149,5 @@ fn every_refusal_is_a_problem_with_its_codes() {
                 }
             }
         }
-    }
-}
-
-/// The calls that the examples of `docs/api.md` make, of the API whose address is in `base`.
-fn examples(api: &str, base: &str) -> BTreeSet<String> {
-    let lines = api.lines().map(|line| line.split(" #").next().unwrap_or_default());
-    let commands = lines.flat_map(|line| line.split("; ")).filter(|command| {
-        command.trim_start().starts_with("curl") || command.trim_start().starts_with("mpv")
-    });
-    commands.filter_map(|command| call_of(command, base)).collect()
-}
-
-fn call_of(command: &str, base: &str) -> Option<String> {
-    let (_, rest) = command.split_once(&format!("{base}/"))?;
-    let path = rest.split(['"', '?', ' ', '`']).next()?;
-    let part = |part: &str| match part {
-        "$ID" => "{content_id}".to_owned(),
-        "$PEER" => "{peer_id}".to_owned(),
-        "gema" => "{username}".to_owned(),
-        number if number.len() == 16 && number.bytes().all(|b| b.is_ascii_digit()) => "{id}".to_owned(),
-        other => other.to_owned(),
-    };
-    let path: Vec<String> = path.split('/').map(part).collect();
-    let method = match command.split_once("-X ") {
-        Some((_, rest)) => rest.split(' ').next()?,
-        None if ["--json", " -d ", " -F "].iter().any(|body| command.contains(body)) => "POST",
-        None => "GET",
-    };
-    Some(format!("{method} /{}", path.join("/")))
-}
-
-#[test]
-fn every_call_has_an_example_and_every_example_is_a_call() {
-    let api = text("docs/api.md");
-    for ((name, document), base) in parsed().into_iter().zip(["$D", "$P"]) {
-        assert_eq!(examples(&api, base), calls(&document), "docs/api.md (left), {name} (right)");
     }
 }

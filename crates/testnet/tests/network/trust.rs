@@ -258,6 +258,7 @@ async fn a_certificate_outlives_its_session_and_is_refused_within_a_lease() {
     assert!(!is_served(&eve, &ana, owner, id).await);
     network.directory.up().await;
     ana.connected().await;
+    drop((eve, dora));
     network.end([ana]).await;
 }
 

@@ -23,7 +23,9 @@ fn routes() -> Vec<(Method, String)> {
         let path = path
             .replace("{content_id}", &"ab".repeat(32))
             .replace("{peer_id}", &"ab".repeat(16))
-            .replace("{id}", "0000000000000001");
+            .replace("{id}", "0000000000000001")
+            .replace("{username}", "ana")
+            .replace("{name}", "lab");
         let named = methods.iter().filter(|(word, _)| route.contains(word));
         routes.extend(named.map(|(_, method)| (method.clone(), path.clone())));
     }
