@@ -1,5 +1,7 @@
 //! What one caller may take: calls, files, peers; who is counted as one; and what a stranger's page gets.
 
+#![expect(clippy::unwrap_used, reason = "help for tests")]
+
 mod common;
 
 use axum::body::Body;

@@ -285,7 +285,7 @@ async fn questions_that_nobody_asked(tap: &Tap, question: &Message, ana: PeerId,
     let garbage = question.with(|message| message.body = vec![0xff; 200]);
     is_refused(tap, &garbage, "malformed", "garbage").await;
     let without_end = question.with(|message| message.body = vec![8; 1 << 20]);
-    is_refused(tap, &without_end, "malformed", "a question that is too long").await;
+    is_refused(tap, &without_end, "too large", "a question that is too long").await;
 
     // Carla cannot open it, and says so to whoever seems to have asked; who did not ask, and does not care.
     let hints = refused("nobody asks");

@@ -51,6 +51,8 @@ async fn who_was_ended_is_not_answered_over_the_relay() {
     let http = reqwest::Client::builder().timeout(HEARD).no_proxy().build().unwrap();
     let said = http.post(url).bearer_auth(ADMIN).send().await.unwrap();
     assert_eq!(said.status(), StatusCode::NO_CONTENT);
+    // It keeps connections, and a task that looks after them.
+    drop((said, http));
     until_within(HEARD * 3, "her questions are dropped, and counted", async || {
         let _unanswered = tokio::time::timeout(Duration::from_secs(1), describe()).await;
         (refused() > 0).then_some(())
