@@ -15,6 +15,7 @@ pub(crate) mod h2;
 mod reasons;
 pub(crate) mod relay;
 pub(crate) mod reverse;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -32,11 +33,8 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tracing::{Instrument, Span};
 use wire::{
-    PeerId, Username, proto,
-    rest::{
-        directory::{Holder, PeerItem},
-        pclient::{FetchPath, PeerPath},
-    },
+    PeerId, proto,
+    rest::pclient::{FetchPath, PeerPath},
 };
 
 pub use choose::{Breaker, Choice, Ladder, PerRung, Rung, Standing, Step};
@@ -45,6 +43,7 @@ pub use grpc::GrpcLink;
 pub(crate) use grpc::link_error;
 pub use relay::RelayLink;
 pub use reverse::Reversals;
+pub use target::Target;
 
 use crate::{Failure, relay::Relay, tls::NetworkTls};
 
@@ -97,39 +96,6 @@ impl From<Rung> for FetchPath {
             Rung::Direct => Self::Direct,
             Rung::Reversed => Self::Reversed,
             Rung::Relayed => Self::Relayed,
-        }
-    }
-}
-
-/// A peer and how it can be called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    pub peer_id: PeerId,
-    pub username: Username,
-    /// `host:port`, best first; none for a peer that takes no calls.
-    pub endpoints: Vec<String>,
-    /// Its X25519 public key, for what goes over the relay; 64 hex digits.
-    pub sealing_key: String,
-}
-
-impl From<&Holder> for Target {
-    fn from(holder: &Holder) -> Self {
-        Self {
-            peer_id: holder.peer_id,
-            username: holder.username.clone(),
-            endpoints: holder.endpoints.clone(),
-            sealing_key: holder.sealing_key.clone(),
-        }
-    }
-}
-
-impl From<&PeerItem> for Target {
-    fn from(peer: &PeerItem) -> Self {
-        Self {
-            peer_id: peer.peer_id,
-            username: peer.username.clone(),
-            endpoints: peer.endpoints.clone(),
-            sealing_key: peer.sealing_key.clone(),
         }
     }
 }
