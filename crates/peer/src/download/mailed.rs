@@ -62,6 +62,8 @@ pub(crate) struct Pages {
     size: u64,
     restricted: bool,
     values: Vec<[u8; 32]>,
+    /// The proof, whole, until [`proof`] hands it over.
+    proven: Option<(Outline, PeerId, bool)>,
 }
 
 impl Mailbag {
@@ -176,8 +178,8 @@ impl Pages {
         page: &proto::Description,
     ) -> Option<(Outline, PeerId, bool)> {
         if first_piece == 0 {
-            *self =
-                Self { from: Some(from), size: page.size, restricted: page.restricted, values: Vec::new() };
+            let (from, size, restricted) = (Some(from), page.size, page.restricted);
+            *self = Self { from, size, restricted, ..Self::default() };
         }
         let in_turn = self.from == Some(from)
             && self.size == page.size
@@ -280,22 +282,22 @@ impl Job<'_> {
     }
 }
 
-/// Waits for a proof by mail. Pieces that come before it are of no use yet, and are asked for again.
+/// Waits for a proof by mail. Pieces that come before it are of no use yet, and are asked for again. Who stops waiting
+/// while the receipt is given, finds the proof the next time: the broker has forgotten it, and nobody sends it again.
 pub(super) async fn proof(bag: &mut Mailbag, pages: &mut Pages, id: ContentId) -> (Outline, PeerId, bool) {
     loop {
-        let Received { from, parcel, receipt } = bag.next().await;
-        let proof = match &parcel {
-            Parcel::Described { first_piece, description } => pages.take(id, from, *first_piece, description),
-            Parcel::Settled(refusal) => {
-                bag.settled(refusal.is_some(), Instant::now());
-                None
-            }
-            Parcel::Piece { .. } => None,
-        };
-        receipt.done().await;
-        if let Some(proof) = proof {
+        if let Some(proof) = pages.proven.take() {
             return proof;
         }
+        let Received { from, parcel, receipt } = bag.next().await;
+        match &parcel {
+            Parcel::Described { first_piece, description } => {
+                pages.proven = pages.take(id, from, *first_piece, description);
+            }
+            Parcel::Settled(refusal) => bag.settled(refusal.is_some(), Instant::now()),
+            Parcel::Piece { .. } => {}
+        }
+        receipt.done().await;
     }
 }
 
