@@ -231,7 +231,8 @@ fn files() -> [Call; 6] {
             .part::<ContentId>("content_id", "The file.")
             .body::<FilePatch>()
             .answers::<SharedFile>(StatusCode::OK, "The file, changed.")
-            .refuses(NotFound, "This peer does not share it."),
+            .refuses(NotFound, "This peer does not share it.")
+            .refuses(Unprocessable, "It names a group that the account neither owns nor belongs to."),
         writes(Call::delete("/v1/files/{content_id}", "unshare", "Shares a file no longer."))
             .part::<ContentId>("content_id", "The file.")
             .nothing(StatusCode::NO_CONTENT, "It is not shared any more, and stays where it is.")
