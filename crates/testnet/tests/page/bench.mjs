@@ -17,7 +17,8 @@ const FILES = Number(process.env.FILES ?? 100_000);
 const TRANSFERS = 1_000;
 const ACTIVE = 200;
 const ROUNDS = Number(process.env.ROUNDS ?? 15);
-const IDLE_SECONDS = Number(process.env.IDLE_SECONDS ?? 30);
+/** A minute: in each the peer looks once at all its shared folders, page or no page. */
+const IDLE_SECONDS = Number(process.env.IDLE_SECONDS ?? 60);
 const PROMISED_MS = 100;
 const PROMISED_CORE = 0.01;
 const TICKS = 100;

@@ -95,12 +95,12 @@ impl Screen {
 
     /// A bar for so many files; drawn on a terminal only.
     pub(super) fn bar_of_files(&self, files: u64) -> ProgressBar {
-        self.bar_in("{bar:24} {pos:>7} of {len} files  {prefix}", files)
+        self.bar_in("{wide_bar} {pos:>7} of {len} files  {prefix}", files)
     }
 
     /// A bar for so many bytes; drawn on a terminal only.
     pub(super) fn bar(&self, bytes: u64, name: &str) -> ProgressBar {
-        let bar = self.bar_in("{msg:24!} {bar:24} {bytes:>10} of {total_bytes}  {prefix}", bytes);
+        let bar = self.bar_in("{msg:16!} {wide_bar} {bytes:>10} of {total_bytes}  {prefix}", bytes);
         bar.set_message(escaped(name));
         bar
     }

@@ -65,7 +65,9 @@ pub(super) async fn sessions(api: &Api, args: SessionsArgs, screen: &mut Screen)
         if screen.json {
             return screen.json(&serde_json::json!({ "ended": peer_id }));
         }
-        return screen.line(format!("the session of {peer_id} is ended"));
+        screen.line(format!("the session of {peer_id} is ended"))?;
+        return screen
+            .line("a machine that keeps the password logs in again: then change it, with `peer password`");
     }
     let sessions: Vec<SessionItem> = api.all("/v1/sessions", &(), usize::MAX).await?;
     if screen.json {

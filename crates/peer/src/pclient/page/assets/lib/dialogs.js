@@ -10,12 +10,12 @@ import { status } from './session.js';
 const MOST = 24;
 
 /**
- * Shows a form in a dialog. `work(form)` does what it asks; the dialog closes when that went well, and else says why:
+ * Shows a form in a dialog; `keep` is the word for leaving all as it is. `work(form)` does what it asks; the dialog closes when that went well, and else says why:
  * a message in the corner could not be reached from inside it.
  */
-export function ask({ title, body, label, bad = false, doing = '', work }) {
+export function ask({ title, body, label, keep = 'Cancel', bad = false, doing = '', work }) {
   const submit = h('button', { class: bad ? 'primary bad' : 'primary', type: 'submit' }, label);
-  const cancel = h('button', { type: 'button', onclick: () => dialog.close() }, 'Cancel');
+  const cancel = h('button', { type: 'button', onclick: () => dialog.close() }, keep);
   const failure = h('div', {});
   const form = h('form', {
     class: 'dialog-form',

@@ -2,6 +2,7 @@
 
 import { isAbort } from './api.js';
 import { fill, h, say } from './dom.js';
+import { resync } from './events.js';
 import { icon } from './icons.js';
 
 const SHOWN_MS = 6_000;
@@ -49,12 +50,23 @@ export function toastProblem(problem, doing = '') {
   if (!isAbort(problem)) toast(problemText(problem, doing), { bad: true });
 }
 
-/** A problem in the place of what it kept from being shown, with a button to try again. */
+/**
+ * A problem in the place of what it kept from being shown, with a button to try again; where the peer did not answer, it
+ * is tried again by itself when the peer is back.
+ */
 export function problemBlock(problem, { doing = '', retry } = {}) {
-  return h('div', { class: 'problem', role: 'alert' },
+  const block = h('div', { class: 'problem', role: 'alert' },
     icon('warn'),
     h('div', {}, problemText(problem, doing)),
     retry && h('button', { onclick: retry }, 'Try again'));
+  if (problem.isAway && retry) {
+    const back = new AbortController();
+    resync.listen(() => {
+      back.abort();
+      if (block.isConnected) retry();
+    }, back.signal);
+  }
+  return block;
 }
 
 function problemText(problem, doing) {

@@ -95,6 +95,7 @@ function cancel(id, pressed) {
     title: 'Cancel this transfer?',
     body: h('p', {}, `${size(now.verified_bytes)} of `, foreign(now.name), ' are here, and will be deleted. Pausing keeps them.'),
     label: 'Cancel and delete',
+    keep: 'Keep it',
     bad: true,
     doing: 'Not cancelled.',
     work: () => downloads.remove(id),
