@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeSet,
     future::Future,
-    io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::{PermissionsExt, symlink},
+    io::{Read, Write},
+    os::unix::fs::{FileExt, PermissionsExt, symlink},
+    sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
@@ -223,26 +224,28 @@ async fn a_file_that_changes_while_it_is_hashed_is_hashed_again() {
     let home = Home::new().await;
     let path = home.write("big", &bytes(24 * PIECE_SIZE, 0));
     let hasher = Hasher::start(2, PathBuf::new()).unwrap();
-    let mut changed = 0;
-    for round in 0..20u8 {
-        let hashing = hasher.hash(path.clone(), 0, Cancel::default());
-        let writing = async {
-            let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-            file.seek(SeekFrom::Start(5)).unwrap();
-            file.write_all(&[round]).unwrap();
-        };
-        let (hashed, ()) = tokio::join!(hashing, writing);
-        match hashed {
-            Err(HashError::Changed) => changed += 1,
-            Ok(_) => {} // it was faster
-            Err(error) => panic!("{error}"),
+    // Written to from before the hash begins until it has ended, so that a write meets it however fast it is.
+    let ended = Arc::new(AtomicBool::new(false));
+    let (begun, first) = std::sync::mpsc::channel();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let writer = std::thread::spawn({
+        let ended = ended.clone();
+        move || {
+            while !ended.load(Ordering::Relaxed) {
+                file.write_all_at(b"x", 5).unwrap();
+                begun.send(()).ok();
+            }
         }
-    }
-    assert!(changed > 0, "no write met a hash");
+    });
+    first.recv().unwrap();
+    let hashed = hasher.hash(path.clone(), 0, Cancel::default()).await;
+    ended.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert!(matches!(hashed, Err(HashError::Changed)), "{hashed:?}");
     let entry = share(&home, &path).await.unwrap();
     assert_eq!(entry.content_id, ContentId::of(&all(&path)));
 
-    let cancel = Cancel::new(std::sync::atomic::AtomicBool::new(true));
+    let cancel = Cancel::new(AtomicBool::new(true));
     let hashed = hasher.hash(path.clone(), 0, cancel).await;
     assert!(matches!(hashed, Err(HashError::Cancelled)));
     assert_eq!(hasher.pending(), (0, 0));
