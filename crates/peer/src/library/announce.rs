@@ -27,6 +27,8 @@ const NEWEST: &str = "announce.newest";
 const FLOOR: &str = "announce.floor";
 /// Beyond this a JSON reader that keeps numbers as doubles errs; a directory that claims more is not followed there.
 const MAX_REVISION: u64 = 1 << 53;
+/// How far at most the numbers leap where they follow a directory's. Stores that follow the same number seldom meet.
+const LEAP: u64 = 1 << 32;
 
 /// What [`next`] found.
 #[derive(Debug)]
@@ -155,7 +157,10 @@ pub(super) fn next(connection: &Connection, held: u64, max: usize) -> rusqlite::
 /// of a full announcement. With it, the newest revision.
 pub(super) fn restamp(tx: &Transaction<'_>, held: u64, max: usize) -> rusqlite::Result<(CatalogDelta, u64)> {
     let newest = number(tx, NEWEST)?;
-    let floor = if held < MAX_REVISION { newest.max(held) } else { newest } + 1;
+    // A number that is not ours may be followed again by a store that loses this one, for another directory: not to the
+    // same place.
+    let floor =
+        if held > newest && held < MAX_REVISION - LEAP { held + rand::random_range(1..=LEAP) } else { newest + 1 };
     tx.execute("DELETE FROM announcements WHERE removed = 1", [])?;
     let first: Option<i64> = tx.query_row("SELECT min(revision) FROM announcements", [], |row| row.get(0))?;
     let mut last = floor;

@@ -430,6 +430,25 @@ proptest! {
 }
 
 #[tokio::test]
+async fn a_store_that_follows_the_number_of_a_lost_one_does_not_pass_for_it() {
+    let add = |content, name| Step::Add { content, path: 0, name };
+    let tell = || Step::Tell { request_lost: false, answer_lost: false, max: 1 };
+    let ahead = Step::Garble { revision: 1 << 52 };
+    run(vec![
+        ahead,
+        add(0, 0),
+        tell(),
+        add(0, 1),
+        Step::Switch,
+        tell(),
+        Step::Switch,
+        Step::LoseStore,
+        add(1, 0),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn what_was_given_to_this_peer_alone_is_shared_by_nobodys_word() {
     let folder = tempfile::tempdir().unwrap();
     let library = open(folder.path()).await;
