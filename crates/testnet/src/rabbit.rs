@@ -35,7 +35,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::join_all;
@@ -50,6 +50,8 @@ use crate::{until, until_within};
 
 /// Names a broker that runs already.
 const SHARED: &str = "TRUEQUE_TEST_AMQP";
+/// Names the folder of the programs to use.
+const PROGRAMS: &str = "TRUEQUE_TEST_RABBITMQ";
 /// Below the ports that systems give to those who ask for any, so that nobody gets ours while a node starts.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -111,11 +113,9 @@ impl Rabbit {
         }
         let mut nodes: Vec<Self> =
             all.iter().map(|ports| Self { vm: None, ground: ground.clone(), ports: *ports }).collect();
-        // The others join the first one, so it must be there.
-        let (first, others) = nodes.split_first_mut().unwrap();
-        first.try_start().await?;
-        for other in join_all(others.iter_mut().map(Self::try_start)).await {
-            other?;
+        // RabbitMQ 4 waits for all that are to join.
+        for node in join_all(nodes.iter_mut().map(Self::try_start)).await {
+            node?;
         }
         until_within(START_LIMIT, "the nodes have joined", async || {
             (count == 1 || nodes[0].running().await == count).then_some(())
@@ -220,10 +220,14 @@ impl Rabbit {
         // Otherwise the script stays between us and the program, and takes the signals.
         command.env("RUNNING_UNDER_SYSTEMD", "true");
         let vm = self.vm.insert(Keeper::start(&command, &self.ground.of(self.ports).join("log"), None));
-        let (address, ended) = ((Ipv4Addr::LOCALHOST, self.ports.amqp).into(), "it ended at once");
-        let started = until_within(START_LIMIT, "RabbitMQ answers", async || {
+        let address = (Ipv4Addr::LOCALHOST, self.ports.amqp).into();
+        let since = Instant::now();
+        let started = until_within(START_LIMIT + Duration::from_secs(5), "RabbitMQ answers", async || {
             if vm.has_ended() {
-                return Some(Err(ended));
+                return Some(Err("it ended at once"));
+            }
+            if since.elapsed() > START_LIMIT {
+                return Some(Err("it does not answer"));
             }
             answers(address).await.then_some(Ok(()))
         })
@@ -408,12 +412,15 @@ fn free_port() -> u16 {
     }
 }
 
-/// The program itself: what Debian puts into the PATH is a script that changes the user.
+/// The program itself: what Debian puts into the PATH is a script that changes the user. `script/test-brokers` names the
+/// folder of another RabbitMQ's.
 fn installed(program: &str) -> PathBuf {
     const FOLDERS: [&str; 4] =
         ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"];
-    let places = FOLDERS.map(|folder| Path::new(folder).join(program));
-    let found = places.into_iter().find(|place| File::open(place).is_ok());
+    #[expect(clippy::disallowed_methods, reason = "a word among the scripts, no setting of a program")]
+    let folders = std::env::var(PROGRAMS).map_or(FOLDERS.map(PathBuf::from).to_vec(), |one| vec![one.into()]);
+    let found =
+        folders.into_iter().map(|folder| folder.join(program)).find(|place| File::open(place).is_ok());
     found
         .unwrap_or_else(|| panic!("there is no {program} here: install rabbitmq-server, as script/test does"))
 }

@@ -1,9 +1,10 @@
-//! [`Signer`]: passwords for the broker, which it can check by itself. JSON Web Tokens, signed with Ed25519.
+//! [`Signer`]: passwords for the broker, which it can check by itself. JSON Web Tokens, signed with RSA (RS256), because
+//! that is what every RabbitMQ checks: 4.0 on Erlang 27 cannot read an Ed25519 key.
 //!
 //! The key is the broker's alone: `broker.key` (mode 0600) in the data folder, made at the first start, and `broker.pem`,
 //! its public half. Whoever has the public half can check tokens and make none.
 //!
-//! A token lasts for [`LIFE`]. Ed25519 signs the same text always in the same way, so a token is a function of its user
+//! A token lasts for [`LIFE`]. RS256 signs the same text always in the same way, so a token is a function of its user
 //! and of the half-life that it was asked for in: a peer that renews its lease every few seconds is told the same
 //! password until half of its life is over, without anything being remembered, by whichever directory it asks.
 
@@ -11,10 +12,11 @@ use std::{fmt, path::Path};
 
 use anyhow::Context;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData, SigningKey};
+use rcgen::{KeyPair, PKCS_RSA_SHA256, PublicKeyData, SigningKey};
 use serde::Serialize;
 use serde_json::json;
 use wire::PeerId;
+use x509_parser::{prelude::FromDer, public_key::RSAPublicKey};
 
 use super::rules::{AUDIENCE, User};
 use crate::{files, secrets};
@@ -59,10 +61,16 @@ impl Signer {
         let key = match files::read_small(&key_file)? {
             Some(pem) => KeyPair::from_pem(&pem)
                 .ok()
-                .filter(|key| key.algorithm() == &PKCS_ED25519)
-                .with_context(|| format!("{} is not an Ed25519 key", key_file.display()))?,
+                .filter(|key| key.algorithm() == &PKCS_RSA_SHA256)
+                .with_context(|| {
+                    format!(
+                        "{} is not an RSA key; where it is removed, the next start makes one, and the broker needs its \
+                         public half",
+                        key_file.display()
+                    )
+                })?,
             None => {
-                let key = KeyPair::generate_for(&PKCS_ED25519).context("no key could be made")?;
+                let key = KeyPair::generate_for(&PKCS_RSA_SHA256).context("no key could be made")?;
                 files::write_whole(&key_file, &key.serialize_pem())?;
                 key
             }
@@ -71,7 +79,7 @@ impl Signer {
         if files::read_small(&public_file)?.as_ref() != Some(&public) {
             files::write_whole(&public_file, &public)?;
         }
-        let head = encoded(&json!({ "alg": "EdDSA", "kid": KEY_ID, "typ": "JWT" }))?;
+        let head = encoded(&json!({ "alg": "RS256", "kid": KEY_ID, "typ": "JWT" }))?;
         Ok(Self { key, head })
     }
 
@@ -81,11 +89,13 @@ impl Signer {
     }
 
     /// The public half, as a JSON Web Key Set.
-    pub(crate) fn public_jwks(&self) -> serde_json::Value {
-        let x = BASE64_URL_SAFE_NO_PAD.encode(self.key.der_bytes());
-        json!({ "keys": [
-            { "kty": "OKP", "crv": "Ed25519", "x": x, "kid": KEY_ID, "use": "sig", "alg": "EdDSA" }
-        ] })
+    pub(crate) fn public_jwks(&self) -> anyhow::Result<serde_json::Value> {
+        let (_, key) =
+            RSAPublicKey::from_der(self.key.der_bytes()).context("the public half cannot be read")?;
+        // As unsigned integers: DER puts a zero before those that look negative.
+        let number = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes.strip_prefix(&[0]).unwrap_or(bytes));
+        let (n, e) = (number(key.modulus), number(key.exponent));
+        Ok(json!({ "keys": [{ "kty": "RSA", "n": n, "e": e, "kid": KEY_ID, "use": "sig", "alg": "RS256" }] }))
     }
 
     /// The token that `user` should use now; at least half of its life is left.
@@ -145,8 +155,9 @@ fn encoded(part: &impl Serialize) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey};
     use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
-    use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
+    use x509_parser::prelude::SubjectPublicKeyInfo;
 
     use super::*;
 
@@ -166,7 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let token = signer(&folder).token(ANA, "one two", NOW).unwrap();
         let parts: Vec<&str> = token.text.split('.').collect();
-        assert_eq!(decoded(parts[0]), json!({ "alg": "EdDSA", "kid": "trueque", "typ": "JWT" }));
+        assert_eq!(decoded(parts[0]), json!({ "alg": "RS256", "kid": "trueque", "typ": "JWT" }));
         let claims = decoded(parts[1]);
         assert_eq!(claims["sub"], ANA.to_string());
         assert_eq!((&claims["aud"], &claims["scope"]), (&json!(["trueque"]), &json!("one two")));
@@ -183,19 +194,22 @@ mod tests {
         assert_eq!(pem, signer.public_pem());
         let spki = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).unwrap();
         let (_, spki) = SubjectPublicKeyInfo::from_der(&spki).unwrap();
-        let x = signer.public_jwks()["keys"][0]["x"].as_str().unwrap().to_owned();
-        assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(x).unwrap(), spki.subject_public_key.data.as_ref());
+        let jwks = signer.public_jwks().unwrap();
+        let number = |name| BASE64_URL_SAFE_NO_PAD.decode(jwks["keys"][0][name].as_str().unwrap()).unwrap();
+        let (n, e) = (number("n"), number("e"));
+        assert_eq!((n.len(), &e[..]), (2048 / 8, &[1, 0, 1][..]));
 
         let token = signer.token(ANA, "x", NOW).unwrap().text;
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
-        let known = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-        let is_ed25519 = |(scheme, _): &&(_, _)| *scheme == rustls::SignatureScheme::ED25519;
-        let ed25519 = known.mapping.iter().find(is_ed25519).unwrap().1[0];
-        let check = |signed: &str| {
-            ed25519.verify_signature(&spki.subject_public_key.data, signed.as_bytes(), &signature).is_ok()
-        };
-        assert!(check(signed) && !check(&signed.replace('e', "f")));
+        let from_set = RsaPublicKeyComponents { n: &n, e: &e };
+        let from_file = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &spki.subject_public_key.data);
+        let forged = signed.replace('e', "f");
+        for (signed, holds) in [(signed, true), (&forged, false)] {
+            let by_set = from_set.verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature);
+            let by_file = from_file.verify(signed.as_bytes(), &signature);
+            assert_eq!((by_set.is_ok(), by_file.is_ok()), (holds, holds));
+        }
     }
 
     #[test]
@@ -204,11 +218,13 @@ mod tests {
         let signer = signer(&folder);
         let at = |second: i64| signer.token(ANA, "x", NOW + second * 1000).unwrap();
         let mut changes = 0;
+        let mut before = at(0);
         for second in 1..=LIFE * 2 {
-            let (before, now) = (at(second - 1), at(second));
+            let now = at(second);
             let half = u64::try_from(HALF_LIFE).unwrap();
             assert!(now.expires_in > half && now.expires_in <= 2 * half, "{}", now.expires_in);
             changes += i64::from(before.text != now.text);
+            before = now;
         }
         assert_eq!(changes, 4);
         let beto = PeerId::from_bytes([0xbe; 16]);

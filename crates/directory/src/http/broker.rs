@@ -231,7 +231,7 @@ pub(super) async fn jwks(
     State(app): State<Arc<App>>,
     _: NoQuery,
 ) -> Result<Json<serde_json::Value>, Problem> {
-    Ok(Json(authority(&app)?.signer.public_jwks()))
+    Ok(Json(authority(&app)?.signer.public_jwks().map_err(Problem::internal)?))
 }
 
 fn authority(app: &App) -> Result<&Authority, Problem> {

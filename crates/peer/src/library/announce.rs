@@ -159,8 +159,11 @@ pub(super) fn restamp(tx: &Transaction<'_>, held: u64, max: usize) -> rusqlite::
     let newest = number(tx, NEWEST)?;
     // A number that is not ours may be followed again by a store that loses this one, for another directory: not to the
     // same place.
-    let floor =
-        if held > newest && held < MAX_REVISION - LEAP { held + rand::random_range(1..=LEAP) } else { newest + 1 };
+    let floor = if held > newest && held < MAX_REVISION - LEAP {
+        held + rand::random_range(1..=LEAP)
+    } else {
+        newest + 1
+    };
     tx.execute("DELETE FROM announcements WHERE removed = 1", [])?;
     let first: Option<i64> = tx.query_row("SELECT min(revision) FROM announcements", [], |row| row.get(0))?;
     let mut last = floor;

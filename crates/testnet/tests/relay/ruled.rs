@@ -20,9 +20,10 @@ use wire::{PeerId, rest::directory::BrokerLogin};
 
 pub(crate) const REFUSED: u16 = 403;
 pub(crate) const MISMATCH: u16 = 406;
+pub(crate) const NOT_ALLOWED: u16 = 530;
 
 /// How the directory rules the broker.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     Tokens,
     Answers,
@@ -32,6 +33,7 @@ pub(crate) enum Way {
 pub(crate) struct Ruled {
     pub(crate) network: Network,
     pub(crate) rabbit: Rabbit,
+    pub(crate) way: Way,
     key: KeyPair,
     _folder: TempDir,
 }
@@ -43,7 +45,7 @@ impl Ruled {
         std::fs::create_dir(&data).unwrap();
         // The broker wants the key at its start and the directory wants the broker's address at its own, so the key is
         // there before both.
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         std::fs::write(data.join("broker.key"), key.serialize_pem()).unwrap();
         let public = folder.path().join("public.pem");
         std::fs::write(&public, key.public_key_pem()).unwrap();
@@ -72,7 +74,7 @@ impl Ruled {
             config.amqp_url = Some(url.into());
         })
         .await;
-        Self { network, rabbit, key, _folder: folder }
+        Self { network, rabbit, way, key, _folder: folder }
     }
 
     pub(crate) async fn member(&self, name: &str) -> Member {
@@ -81,8 +83,9 @@ impl Ruled {
 
     pub(crate) async fn client(&self, name: &str) -> Client {
         let member = self.member(name).await;
-        let publishes = User(self.login(&member).await.unwrap());
-        let takes = User(self.login_to_take(&member).await.unwrap());
+        let refused = |error| panic!("{name} is not let in: {error}\n{}", self.rabbit.log());
+        let publishes = User(self.login(&member).await.unwrap_or_else(refused));
+        let takes = User(self.login_to_take(&member).await.unwrap_or_else(refused));
         Client { member, publishes, takes }
     }
 
