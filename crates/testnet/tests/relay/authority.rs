@@ -291,6 +291,7 @@ async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
         publish(&channel, limited, &key, &id.to_string()).await.unwrap();
     }
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let channel = ana.takes.channel().await;
     let queue = channel.queue_declare(name.as_str().into(), passive, FieldTable::default()).await.unwrap();
     assert_eq!(queue.message_count(), 1_000);
 }

@@ -94,6 +94,8 @@ impl Common {
         let is_there = match self.look(link).await {
             Ok(()) => true,
             Err(Trouble::Refused { code: NOT_FOUND, .. }) => false,
+            // RabbitMQ 4.3 tells only who may use it, and nobody but the operator reads dead letters.
+            Err(Trouble::Refused { code: ACCESS_REFUSED, .. }) if ruled => true,
             Err(trouble) => return Err(explained(self.name(), trouble)),
         };
         if is_there && ruled {
