@@ -2,7 +2,8 @@
 //!
 //! A question names how many messages it takes as an answer. It fails as soon as it is known that nobody will answer:
 //! the broker says that the peer is not there, or the connection to the broker is gone. Nothing for ten seconds is
-//! silence. A peer that has new keys says so; then the directory is asked for them and the question once more.
+//! silence. Where a queue is full, another one may have taken it: a peer's last session keeps its queue on a node of a
+//! cluster that has died (RabbitMQ 4.3), beside the queue of the new one. So an answer may still come, soon. A peer that has new keys says so; then the directory is asked for them and the question once more.
 
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ use crate::{
 const SPARE: usize = 4;
 /// What a message has beside its data, or instead of it: the seal, a refusal.
 const FRAME: usize = 4 << 10;
+/// How long an answer may take to a question that not all queues took.
+const DOUBT: Duration = Duration::from_secs(2);
 
 /// A question and what its asker takes for an answer.
 #[derive(Debug, Clone)]
@@ -73,6 +76,8 @@ struct Flight {
     entry: Entry,
     opener: AnswerOpener,
     order: Reorder<Opened>,
+    /// A queue did not take it, and nothing has come yet.
+    in_doubt: bool,
 }
 
 impl Question {
@@ -188,14 +193,17 @@ impl Relay {
             trace: trace::traceparent(&span),
             body,
         };
-        match timeout(question.patience, self.inner.broker.publish(outgoing)).instrument(span).await {
-            Ok(Ok(())) => {}
+        let published =
+            timeout(question.patience, self.inner.broker.publish(outgoing)).instrument(span).await;
+        let in_doubt = match published {
+            Ok(Ok(())) => false,
+            Ok(Err(PublishError::Full)) => true,
             Ok(Err(error)) => return Err(publish_error(error)),
             Err(_) => return Err(publish_error(PublishError::Silent)),
-        }
+        };
         metrics::counter!("trueque_relay_questions_sent_total").increment(1);
         let opener = AnswerOpener::new(reply, id);
-        Ok(Flight { entry, opener, order: Reorder::new(question.credit.saturating_add(1)) })
+        Ok(Flight { entry, opener, order: Reorder::new(question.credit.saturating_add(1)), in_doubt })
     }
 }
 
@@ -238,12 +246,13 @@ impl Answers {
 
     /// Waits for the message whose turn it is.
     async fn due(&mut self) -> Result<Opened, LinkError> {
-        let mut deadline = Instant::now() + self.patience;
+        let mut deadline = self.deadline();
         loop {
             if let Some(due) = self.flight.order.pop() {
                 return Ok(due);
             }
             let body = match timeout_at(deadline, self.flight.entry.next()).await {
+                Err(_) if self.flight.in_doubt => return Err(publish_error(PublishError::Full)),
                 Err(_) => return Err(LinkError::Silent),
                 Ok(None) => return Err(lost()),
                 Ok(Some(body)) => body,
@@ -252,22 +261,27 @@ impl Answers {
                 Ok(Answered::Sealed(opened)) => {
                     // Answers prove that the key was right.
                     self.again = None;
+                    self.flight.in_doubt = false;
                     self.flight.order.push(opened.number, opened.last, opened).map_err(|(refused, _)| refused)
                 }
                 Ok(Answered::StaleKey) => {
                     if let Some(again) = self.again.take() {
                         self.ask_again(*again).await?;
-                        deadline = Instant::now() + self.patience;
+                        deadline = self.deadline();
                     }
                     Err(Refused::StaleKey)
                 }
                 Err(refused) => Err(refused),
             };
             match taken {
-                Ok(()) => deadline = Instant::now() + self.patience,
+                Ok(()) => deadline = self.deadline(),
                 Err(refused) => refused.count(),
             }
         }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + if self.flight.in_doubt { self.patience.min(DOUBT) } else { self.patience }
     }
 
     /// The peer says that the key is not its own any more. Where the directory agrees, the question is asked once more.

@@ -13,7 +13,7 @@ use lapin::{
         BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
         QueueBindOptions, QueueDeclareOptions,
     },
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use parking_lot::Mutex;
 use peer::link::{Link, LinkError, Rung, Target};
@@ -48,6 +48,18 @@ impl Drop for Ground {
     }
 }
 
+/// A client of the broker's, and where it runs.
+async fn connected(rabbit: &Rabbit) -> (Connection, Ground) {
+    let ground = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = {
+        let _there = ground.enter();
+        lapin::runtime::default_runtime().unwrap()
+    };
+    let properties = ConnectionProperties::default();
+    let connection = Connection::connect_with_runtime(&rabbit.url(), properties, runtime).await.unwrap();
+    (connection, Ground(Some(ground)))
+}
+
 #[derive(Clone)]
 struct Message {
     exchange: String,
@@ -58,14 +70,7 @@ struct Message {
 
 impl Tap {
     async fn on(rabbit: &Rabbit) -> Self {
-        let ground =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let runtime = {
-            let _there = ground.enter();
-            lapin::runtime::default_runtime().unwrap()
-        };
-        let properties = ConnectionProperties::default();
-        let connection = Connection::connect_with_runtime(&rabbit.url(), properties, runtime).await.unwrap();
+        let (connection, ground) = connected(rabbit).await;
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
@@ -99,7 +104,7 @@ impl Tap {
                 notes.lock().push(delivery.into());
             }
         });
-        Self { channel, seen, lifecycle, connection, _ground: Ground(Some(ground)) }
+        Self { channel, seen, lifecycle, connection, _ground: ground }
     }
 
     async fn write(&self, message: &Message) {
@@ -340,6 +345,22 @@ async fn answers_that_nobody_gave(
     let ((), _theirs) = tokio::join!(reading, writing);
 }
 
+/// A queue that questions to this peer lead to as well, and that is full; it goes with the connection.
+async fn a_full_queue_beside(connection: &Connection, peer: PeerId) {
+    let channel = connection.create_channel().await.unwrap();
+    let mut limits = FieldTable::default();
+    limits.insert("x-max-length".into(), AMQPValue::LongLongInt(0));
+    limits.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let queue = channel.queue_declare("".into(), options, limits).await.unwrap();
+    let key = format!("{peer}.live.*").into();
+    let options = QueueBindOptions::default();
+    channel
+        .queue_bind(queue.name().clone(), EXCHANGES[0].into(), key, options, FieldTable::default())
+        .await
+        .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_ends_is_noticed_and_new_keys_are_found() {
     daemon::metrics::init().unwrap();
@@ -353,12 +374,23 @@ async fn what_ends_is_noticed_and_new_keys_are_found() {
     let with_old_key = target(&ana, &ben).await;
     assert!(link.describe(id, 0).await.is_ok());
 
-    // A peer that is off is known to be off at once.
+    // A queue that takes nothing, beside the peer's own, keeps nobody from an answer.
+    let (connection, _ground) = connected(&rabbit).await;
+    a_full_queue_beside(&connection, ben.peer_id().await).await;
+    assert!(link.describe(id, 0).await.is_ok());
+
+    // A peer that is off is known to be off soon; and at once, where no queue is left.
     let settings = ben.end().await;
     let asked = std::time::Instant::now();
-    let answer = link.describe(id, 0).await.map(drop);
-    assert_eq!(answer, Err(LinkError::Unreachable("the peer is not on the relay".to_owned())));
-    assert!(asked.elapsed() < PATIENCE / 4, "{:?}", asked.elapsed());
+    for (why, limit) in [("the peer's queue at the relay is full", 4), ("the peer is not on the relay", 8)] {
+        until(why, async || {
+            let answer = link.describe(id, 0).await.map(drop);
+            (answer == Err(LinkError::Unreachable(why.to_owned()))).then_some(())
+        })
+        .await;
+        assert!(asked.elapsed() < PATIENCE / limit, "{:?}", asked.elapsed());
+        drop(connection.close(200, "".into()).await);
+    }
 
     // It comes back with another key: whoever has the old one is told, and finds the new one.
     std::fs::remove_file(settings.data_dir.join("sealing.key")).unwrap();
