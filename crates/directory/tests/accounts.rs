@@ -37,6 +37,24 @@ fn revoked(trust: &Value) -> BTreeSet<(Option<String>, String)> {
 }
 
 #[tokio::test]
+async fn members_learn_which_names_are_accounts() {
+    let app = app();
+    let (ana, _) = (app.join("ana").await, app.join("bob").await);
+    let ask = async |token: &str, names: Vec<String>| {
+        app.post("/v1/accounts/lookup", token, json!({ "usernames": names })).await
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let found = ask(&ana.token, names(&["nobody", "bob", "ana"])).await;
+    assert_eq!((found.status, found.json()), (StatusCode::OK, json!({ "usernames": ["bob", "ana"] })));
+    assert_eq!(ask("", names(&["ana"])).await.problem(), "401 unauthenticated");
+    assert_eq!(ask(&ana.token, names(&[])).await.problem(), "400 invalid_argument");
+    assert_eq!(ask(&ana.token, names(&["No Name"])).await.problem(), "400 invalid_argument");
+    let many = |count| (0..count).map(|n| format!("user{n}")).collect();
+    assert_eq!(ask(&ana.token, many(1_000)).await.json(), json!({ "usernames": [] }));
+    assert_eq!(ask(&ana.token, many(1_001)).await.problem(), "413 too_large");
+}
+
+#[tokio::test]
 async fn groups_are_made_changed_and_hidden() {
     let app = app();
     let (ana, bob, eve) = (app.join("ana").await, app.join("bob").await, app.join("eve").await);

@@ -27,7 +27,7 @@ async fn a_query_that_a_call_does_not_take_is_refused_on_every_route() {
     let (peer, film) = (ana.id.clone(), id("film"));
     let delta = json!({ "base_revision": 1, "revision": 2 });
     // Each call is a good one but for its query.
-    let calls: [(&str, &str, &str, Option<Value>); 35] = [
+    let calls: [(&str, &str, &str, Option<Value>); 36] = [
         ("GET", "/healthz", "", None),
         ("GET", "/readyz", "", None),
         ("GET", "/metrics", "", None),
@@ -40,6 +40,7 @@ async fn a_query_that_a_call_does_not_take_is_refused_on_every_route() {
         ("POST", "/v1/broker/resource", "", None),
         ("POST", "/v1/broker/topic", "", None),
         ("POST", "/v1/accounts", "", Some(json!({ "username": "bob", "password": PASSWORD }))),
+        ("POST", "/v1/accounts/lookup", &ana.token, Some(json!({ "usernames": ["bob"] }))),
         ("POST", "/v1/accounts/{username}/disable", ADMIN, None),
         ("POST", "/v1/accounts/{username}/enable", ADMIN, None),
         ("PUT", "/v1/accounts/{username}/password", ADMIN, Some(json!({ "new": PASSWORD }))),

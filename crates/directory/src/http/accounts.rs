@@ -8,13 +8,13 @@ use wire::{
     ErrorCode, Username,
     http::{JsonBody, NoQuery, Path, Problem},
     rest::{
-        accounts::PasswordRequest,
+        accounts::{LookupReply, LookupRequest, MAX_LOOKUP, PasswordRequest},
         directory::{AccountReply, AccountRequest, InviteReply, InviteRequest},
     },
 };
 
 use super::{
-    auth::{Address, Admin, AdminOrCaller},
+    auth::{Address, Admin, AdminOrCaller, Caller},
     problems,
 };
 use crate::{App, config::Registration, passwords, secrets};
@@ -54,6 +54,30 @@ pub(super) async fn register(
         .map_err(problems::of_catalog)?;
     tracing::info!(account = %username, "account created");
     Ok((StatusCode::CREATED, Json(AccountReply { username })))
+}
+
+/// `POST /v1/accounts/lookup`.
+pub(super) async fn lookup(
+    State(app): State<Arc<App>>,
+    Caller(session): Caller,
+    _: NoQuery,
+    JsonBody(LookupRequest { usernames }): JsonBody<LookupRequest>,
+) -> Result<Json<LookupReply>, Problem> {
+    if usernames.len() > MAX_LOOKUP {
+        let detail = format!("`usernames` has more than {MAX_LOOKUP} entries");
+        return Err(Problem::new(ErrorCode::TooLarge, detail));
+    }
+    if usernames.is_empty() {
+        return Err(Problem::invalid("`usernames` is empty"));
+    }
+    app.rates.charge(&session.username, u32::try_from(usernames.len()).unwrap_or(u32::MAX))?;
+    let mut known = Vec::with_capacity(usernames.len());
+    for username in usernames {
+        if app.catalog.account(&username).await.map_err(problems::of_catalog)?.is_some() {
+            known.push(username);
+        }
+    }
+    Ok(Json(LookupReply { usernames: known }))
 }
 
 /// `POST /v1/invites`.

@@ -52,6 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .route("/v1/ca.pem", get(service::ca))
         .route("/v1/accounts", post(accounts::register))
+        .route("/v1/accounts/lookup", post(accounts::lookup))
         .route("/v1/accounts/{username}/disable", post(accounts::disable))
         .route("/v1/accounts/{username}/enable", post(accounts::enable))
         .route("/v1/accounts/{username}/password", put(accounts::set_password))

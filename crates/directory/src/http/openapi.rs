@@ -21,7 +21,9 @@ use wire::{
         NoQuery, Problem,
         openapi::{Api, Call},
     },
-    rest::accounts::{Group, GroupRequest, PasswordRequest, SessionItem, TrustQuery, TrustReply},
+    rest::accounts::{
+        Group, GroupRequest, LookupReply, LookupRequest, PasswordRequest, SessionItem, TrustQuery, TrustReply,
+    },
     rest::directory::{
         AccountReply, AccountRequest, CatalogDelta, CatalogReply, InviteReply, InviteRequest, LocateReply,
         LocateRequest, Located, PageQuery, PeerFile, PeerItem, PeersQuery, RenewReply, RenewRequest, Report,
@@ -90,7 +92,7 @@ fn service() -> [Call; 5] {
     ]
 }
 
-fn accounts() -> [Call; 5] {
+fn accounts() -> [Call; 6] {
     [
         writes(Call::post("/v1/accounts", "register", "Creates an account."))
             .body::<AccountRequest>()
@@ -98,6 +100,9 @@ fn accounts() -> [Call; 5] {
             .refuses(PermissionDenied, "This directory creates no accounts, or none without a good invite.")
             .refuses(AlreadyExists, "The username is taken.")
             .refuses(RateLimited, "Too many attempts from this address, or for this username."),
+        session(Call::post("/v1/accounts/lookup", "lookup", "Tells which of some names are accounts."))
+            .body::<LookupRequest>()
+            .answers::<LookupReply>(StatusCode::OK, "Those that are, in the order asked."),
         admin(Call::post(
             "/v1/accounts/{username}/disable",
             "disable",

@@ -6,7 +6,10 @@ use wire::{
     GroupName, PeerId, Username,
     rest::{
         Page,
-        accounts::{Group, GroupRequest, PasswordRequest, SessionItem, TrustQuery, TrustReply},
+        accounts::{
+            Group, GroupRequest, LookupReply, LookupRequest, PasswordRequest, SessionItem, TrustQuery,
+            TrustReply,
+        },
         directory::PageQuery,
     },
 };
@@ -15,6 +18,13 @@ use super::client::{Call, DirectoryClient};
 use crate::Failure;
 
 impl DirectoryClient {
+    /// Those of the names that are accounts.
+    pub(crate) async fn lookup(&self, usernames: Vec<Username>) -> Result<Vec<Username>, Failure> {
+        let reply: LookupReply =
+            self.ask(Call::post("/v1/accounts/lookup", &LookupRequest { usernames })?).await?;
+        Ok(reply.usernames)
+    }
+
     pub async fn groups(&self, query: &PageQuery) -> Result<Page<Group>, Failure> {
         self.ask(Call::get("/v1/groups", query)?).await
     }

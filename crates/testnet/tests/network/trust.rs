@@ -98,6 +98,30 @@ async fn knows_nothing(outsider: &Peer, holder: &Target, word: &str, id: Content
     assert_eq!(content.status, StatusCode::NOT_FOUND, "{}", String::from_utf8_lossy(&content.body));
 }
 
+/// Otherwise the file is for whoever takes the name later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_for_nobody_who_is_not_there() {
+    let network = network().await;
+    let (ana, ben) = (network.peer("ana").await, network.peer("ben").await);
+    let path = ana.put("plan.txt", b"plan");
+    let misspelt = json!({ "path": path, "audience": ["ben", "bne"] });
+    let form = reqwest::multipart::Form::new()
+        .text("audience", "bne")
+        .part("file", reqwest::multipart::Part::text("sent").file_name("sent.txt"));
+    let shared = ana.post("/v1/files", &misspelt).await;
+    let sent = Api::reply(ana.request(Method::POST, "/v1/files").multipart(form)).await;
+    let id = share_with(&ana, "other.txt", b"other", &["ben"]).await;
+    let given = ana.request(Method::PATCH, &format!("/v1/files/{id}")).json(&json!({ "audience": ["bne"] }));
+    for refused in [shared, sent, Api::reply(given).await] {
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.json()["detail"], "there is no account called bne");
+    }
+    let audience = ana.get(&format!("/v1/files/{id}")).await.json()["audience"].clone();
+    assert_eq!(audience, json!(["ben"]));
+    assert!(!ana.share_dir().join("sent.txt").exists(), "nothing is kept of it");
+    network.end([ana, ben]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_for_a_group_is_for_its_members_and_nobody_else_by_any_way() {
     let network = network().await;

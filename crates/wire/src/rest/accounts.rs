@@ -8,10 +8,28 @@ use utoipa::{IntoParams, ToSchema};
 use super::schema::Endpoint;
 use crate::{GroupName, PeerId, Username};
 
+/// The most names of a [`LookupRequest`].
+pub const MAX_LOOKUP: usize = 1_000;
 /// The most members of a [`Group`].
 pub const MAX_MEMBERS: usize = 1_000;
 /// The most groups of a [`TrustQuery`].
 pub const MAX_TRUST_GROUPS: usize = 50;
+
+/// Names of which somebody wants to know whether they are accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LookupRequest {
+    /// 1 to 1,000.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub usernames: Vec<Username>,
+}
+
+/// Those of the names that are accounts, in the order asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LookupReply {
+    #[schema(max_items = 1000)]
+    pub usernames: Vec<Username>,
+}
 
 /// A group that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -56,14 +56,25 @@ impl Audience {
 
     /// The groups that it names.
     pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
-        let members = match self {
-            Self::Network => &[],
-            Self::Users(members) => members.as_slice(),
-        };
-        members.iter().filter_map(|member| match member {
+        self.members().iter().filter_map(|member| match member {
             Member::Group(group) => Some(group),
             Member::User(_) => None,
         })
+    }
+
+    /// The users that it names.
+    pub fn users(&self) -> impl Iterator<Item = &Username> {
+        self.members().iter().filter_map(|member| match member {
+            Member::User(user) => Some(user),
+            Member::Group(_) => None,
+        })
+    }
+
+    fn members(&self) -> &[Member] {
+        match self {
+            Self::Network => &[],
+            Self::Users(members) => members,
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) async fn share(
     if path.is_empty() || path.contains('\0') {
         return Err(Problem::invalid("`path` is not a path"));
     }
-    pclient.check_groups(audience.as_ref()).await?;
+    pclient.check_audience(audience.as_ref()).await?;
     let shared_now = pclient.shares.share(FilePath::new(&path), audience.clone()).await?;
     pclient.learn_groups(audience.as_ref()).await;
     match shared_now {
@@ -82,7 +82,7 @@ pub(super) async fn change(
     _: NoQuery,
     JsonBody(FilePatch { audience }): JsonBody<FilePatch>,
 ) -> Result<Json<SharedFile>, Problem> {
-    pclient.check_groups(Some(&audience)).await?;
+    pclient.check_audience(Some(&audience)).await?;
     pclient.library.set_audience(&id, audience.clone()).await?;
     pclient.learn_groups(Some(&audience)).await;
     pclient.library.get(&id).map(|entry| Json(entry.to_rest())).ok_or_else(not_shared)

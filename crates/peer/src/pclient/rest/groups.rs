@@ -77,9 +77,18 @@ pub(super) async fn remove_member(
 }
 
 impl Pclient {
-    /// A group that there is not, for this account, is a slip of whoever writes it. While the directory is away nobody
-    /// knows, and the group has no members until it is back.
-    pub(super) async fn check_groups(&self, audience: Option<&Audience>) -> Result<(), Problem> {
+    /// A name that nobody has, or a group that there is not for this account, is a slip of whoever writes it; and whoever
+    /// took the name later would be meant. While the directory is away nobody knows: then it is taken as it is, and a
+    /// group has no members until it is back.
+    pub(super) async fn check_audience(&self, audience: Option<&Audience>) -> Result<(), Problem> {
+        let users: Vec<Username> = audience.into_iter().flat_map(Audience::users).cloned().collect();
+        if !users.is_empty()
+            && let Ok(known) = self.directory.lookup(users.clone()).await
+            && let Some(unknown) = users.iter().find(|user| !known.contains(user))
+        {
+            let detail = format!("there is no account called {unknown}");
+            return Err(Problem::new(ErrorCode::Unprocessable, detail));
+        }
         for group in audience.into_iter().flat_map(Audience::groups) {
             if let Err(failure) = self.directory.group(group).await
                 && failure.code == ErrorCode::NotFound

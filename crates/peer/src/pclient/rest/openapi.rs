@@ -220,7 +220,7 @@ fn files() -> [Call; 6] {
             .refuses(PermissionDenied, "It lies in no shared folder, or may not be read.")
             .refuses(NotFound, "There is no such file or folder.")
             .refuses(Conflict, "The name of the upload leads through a file.")
-            .refuses(Unprocessable, "It cannot be read, is being written to, or was given to this peer alone.")
+            .refuses(Unprocessable, "It cannot be read, is being written to, or was given to this peer alone; or nobody has a name in its audience.")
             .refuses(RateLimited, "Too many files wait to be hashed.")
             .refuses(Timeout, "The upload stands still."),
         guarded(Call::get("/v1/files/{content_id}", "file", "Tells of a file that this peer shares."))
@@ -232,7 +232,7 @@ fn files() -> [Call; 6] {
             .body::<FilePatch>()
             .answers::<SharedFile>(StatusCode::OK, "The file, changed.")
             .refuses(NotFound, "This peer does not share it.")
-            .refuses(Unprocessable, "It names a group that the account neither owns nor belongs to."),
+            .refuses(Unprocessable, "It names somebody who has no account, or a group that the account neither owns nor belongs to."),
         writes(Call::delete("/v1/files/{content_id}", "unshare", "Shares a file no longer."))
             .part::<ContentId>("content_id", "The file.")
             .nothing(StatusCode::NO_CONTENT, "It is not shared any more, and stays where it is.")

@@ -54,7 +54,7 @@ pub(super) async fn receive(pclient: &Pclient, mut request: Request) -> Result<A
         }
     }
     let (temp, name) = file.ok_or_else(|| Problem::invalid("the form has no `file`"))?;
-    pclient.check_groups(audience.as_ref()).await?;
+    pclient.check_audience(audience.as_ref()).await?;
     let entry = shares.adopt_upload(temp.hand_over(), name, audience.clone()).await?;
     pclient.learn_groups(audience.as_ref()).await;
     Ok(entry)
