@@ -3,7 +3,13 @@
 //!
 //! Secrets (database, broker, admin token) come from the environment alone: a flag shows in every process list.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::TypedValueParser};
@@ -264,12 +270,7 @@ impl Config {
     /// A certificate or key that cannot be read or do not belong together.
     pub fn tls(&self) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let chain = CertificateDer::pem_file_iter(cert)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .with_context(|| format!("DIRECTORY_TLS_CERT: {} cannot be read", cert.display()))?;
-        if chain.is_empty() {
-            bail!("DIRECTORY_TLS_CERT: {} holds no certificate", cert.display());
-        }
+        let chain = certificates(cert)?;
         let key = PrivateKeyDer::from_pem_file(key)
             .with_context(|| format!("DIRECTORY_TLS_KEY: {} cannot be read", key.display()))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -282,10 +283,29 @@ impl Config {
         Ok(Some(Arc::new(tls)))
     }
 
+    /// The certificate that is shown over HTTPS; `None` serves HTTP.
+    ///
+    /// # Errors
+    /// One that cannot be read.
+    pub fn certificate(&self) -> anyhow::Result<Option<CertificateDer<'static>>> {
+        self.tls_cert.as_deref().map(|cert| Ok(certificates(cert)?.swap_remove(0))).transpose()
+    }
+
     /// The scheme under which REST is served.
     pub fn scheme(&self) -> &'static str {
         if self.tls_cert.is_some() { "https" } else { "http" }
     }
+}
+
+/// A certificate and those that lead from it to its authority: one at least.
+fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let chain = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("DIRECTORY_TLS_CERT: {} cannot be read", file.display()))?;
+    if chain.is_empty() {
+        bail!("DIRECTORY_TLS_CERT: {} holds no certificate", file.display());
+    }
+    Ok(chain)
 }
 
 /// An empty variable, as a line of `.env` may have it, is one that is not set; clap would take it for a value.

@@ -175,6 +175,13 @@ fn health_of_one_that_serves_https() {
     let address = line.trim().strip_prefix("directory listening on https://").unwrap();
     let output = secured().arg("health").env("DIRECTORY_LISTEN", address).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
+    // Somebody else there, or the same one before its certificate was renewed.
+    let other = rcgen::generate_simple_self_signed(["directory.example.org".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("cert.pem"), other.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), other.signing_key.serialize_pem()).unwrap();
+    let output = secured().arg("health").env("DIRECTORY_LISTEN", address).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("another certificate"), "{error}");
     child.kill().unwrap();
     child.wait().unwrap();
 }
