@@ -54,7 +54,7 @@ async fn a_running_transfer_ends_when_its_receiver_is_taken_off_the_list() {
     ben.found("for ben", id, 1).await;
     let download = begins(&ben, id).await;
 
-    set_audience(&ana, id, &["carla"]).await;
+    set_audience(&ana, id, &["ana"]).await;
     let sent = ana.sent();
     is_cut_off(&ben, &download, "ana").await;
     until("nobody shows it to ben any more", async || ben.holders(id).await.is_empty().then_some(())).await;
@@ -65,7 +65,7 @@ async fn a_running_transfer_ends_when_its_receiver_is_taken_off_the_list() {
     assert_eq!(ben.download(&download.id).await.verified_bytes, after);
 
     // A change of mind goes on where it stopped.
-    set_audience(&ana, id, &["carla", "ben"]).await;
+    set_audience(&ana, id, &["ana", "ben"]).await;
     ben.wait(&download.id, "more came", |now| now.verified_bytes > after).await;
 
     // And so does no longer sharing it at all.

@@ -48,7 +48,7 @@ async fn a_relayed_transfer_ends_when_its_receiver_is_taken_off_the_list() {
     let download = ana.start(id).await;
     ana.wait(&download.id, "something came", |now| now.verified_bytes > 0).await;
 
-    set_audience(&ben, id, &["carla"]).await;
+    set_audience(&ben, id, &["ben"]).await;
     let sent = ben.sent();
     is_cut_off(&ana, &download).await;
     until("nobody shows it to ana any more", async || ana.holders(id).await.is_empty().then_some(())).await;
@@ -90,7 +90,7 @@ async fn answers_that_wait_for_the_broker_are_taken_back() {
         ben.status().await.relay.why.is_some().then_some(())
     })
     .await;
-    set_audience(&ben, id, &["carla"]).await;
+    set_audience(&ben, id, &["ben"]).await;
     let (sent, arrived) = (ben.sent(), ana.download(&download.id).await.verified_bytes);
     rabbit.memory_alarm(false).await;
     until("the relay takes messages again", async || ben.status().await.relay.why.is_none().then_some(()))

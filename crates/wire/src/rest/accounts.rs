@@ -24,9 +24,10 @@ pub struct LookupRequest {
     pub usernames: Vec<Username>,
 }
 
-/// Those of the names that are accounts, in the order asked.
+/// Who was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LookupReply {
+    /// Those of the names that are accounts, in the order asked.
     #[schema(max_items = 1000)]
     pub usernames: Vec<Username>,
 }
