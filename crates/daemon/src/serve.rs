@@ -7,6 +7,7 @@
 
 mod pace;
 mod places;
+mod unread;
 
 use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use tower::ServiceExt;
 use self::{
     pace::{Answer, Heard, Late, Pace},
     places::Places,
+    unread::Unread,
 };
 use crate::{Lifecycle, addresses::Proxies};
 
@@ -132,13 +134,13 @@ pub async fn serve_within(
         let router = router.clone();
         let watcher = graceful.watcher();
         let acceptor = acceptor.clone();
-        let limits = limits.clone();
+        let (limits, life) = (limits.clone(), lifecycle.clone());
         lifecycle.spawn("connection", async move {
             let _place = place;
             match acceptor {
-                None => connection(stream, remote, router, &limits, watcher).await,
+                None => connection(stream, remote, router, &limits, watcher, &life).await,
                 Some(acceptor) => match tokio::time::timeout(limits.headers, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, remote, router, &limits, watcher).await,
+                    Ok(Ok(stream)) => connection(stream, remote, router, &limits, watcher, &life).await,
                     Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                     Err(_) => late("handshake"),
                 },
@@ -156,16 +158,17 @@ async fn connection<S>(
     router: Router,
     limits: &Limits,
     watcher: hyper_util::server::graceful::Watcher,
+    lifecycle: &Lifecycle,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let pace = Pace::new(limits);
     let stream = TokioIo::new(Heard::new(stream, pace.clone()));
-    let requests = pace.clone();
+    let (requests, life) = (pace.clone(), lifecycle.clone());
     let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         let open = requests.begin(request.version() == hyper::Version::HTTP_2);
         request.extensions_mut().insert(RemoteAddr(remote));
-        let answering = router.clone().oneshot(request.map(axum::body::Body::new));
+        let answering = router.clone().oneshot(Unread::of(request, &life));
         async move { Ok::<_, std::convert::Infallible>(answering.await?.map(|body| Answer { body, _open: open })) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

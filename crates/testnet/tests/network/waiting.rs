@@ -4,6 +4,10 @@ use std::{path::Path, time::Duration};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use testnet::{Network, Peer, read, until, until_within};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use wire::{ErrorCode, rest::pclient::DownloadState};
 
 use crate::{MIB, big};
@@ -111,6 +115,23 @@ async fn a_full_disk_fails_the_download_and_room_lets_it_go_on() {
     drop(disk);
 }
 
+/// The answer to a form with this file, of a client that looks at it when everything is sent.
+async fn sent_at_one_go(peer: &Peer, file: &[u8]) -> String {
+    let address = peer.address();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let part = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"large.bin\"\r\n\r\n";
+    let length = part.len() + file.len();
+    let head = format!(
+        "POST /v1/files HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\
+         Content-Type: multipart/form-data; boundary=x\r\n\r\n{part}"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(file).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_does_not_fit_is_refused_and_leaves_nothing() {
     let network = Network::start().await;
@@ -119,6 +140,9 @@ async fn an_upload_that_does_not_fit_is_refused_and_leaves_nothing() {
     let ana = network.peer_with("ana", |settings| settings.share_dirs = vec![folder]).await;
     let refused = ana.upload("large.bin", big(94, 8)).await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (507, "storage_full"));
+    // Also who sends all of it before reading a word learns why.
+    let refused = sent_at_one_go(&ana, &big(96, 64)).await;
+    assert!(refused.starts_with("HTTP/1.1 507 ") && refused.contains("storage_full"), "{refused}");
     assert_eq!(std::fs::read_dir(ana.share_dir()).unwrap().count(), 0);
     assert_eq!(ana.upload("small.bin", big(95, 1)).await.status, 201);
     network.end([ana]).await;
