@@ -135,6 +135,13 @@ part('another peer finds it as it is typed', async () => {
   assert.equal(new URL(betos.url()).hash, '#/search?q=harb');
   await field.fill('nothing is called so');
   await betos.getByRole('heading', { name: 'Nothing found' }).waitFor();
+  // Whose it is need not fetch it.
+  await go(anas, 'Search');
+  await row(anas, 'harbour.bin').getByRole('link', { name: 'Here' }).click();
+  await anas.getByRole('heading', { name: 'harbour.bin' }).waitFor();
+  await anas.getByRole('main').getByRole('link', { name: 'Here' }).waitFor();
+  assert.equal(await anas.getByRole('button', { name: /^Fetch/ }).count(), 0);
+  await go(anas, 'My files');
 });
 
 part('a fetch fills its bar, stands still while paused, and ends with the right bytes', async () => {

@@ -47,6 +47,11 @@ export function ago(time, now = Date.now()) {
   return new Date(then).toLocaleDateString('en-GB', { year: 'numeric', month: 'short', day: 'numeric' });
 }
 
+const PIECE = 1 << 20;
+
+/** How many pieces so many bytes are. */
+export const piecesOf = (bytes) => Math.max(1, Math.ceil(bytes / PIECE));
+
 /** 0 to 100, and 100 only for all of it. */
 export function percent(part, whole) {
   if (!whole) return part === whole ? 100 : 0;

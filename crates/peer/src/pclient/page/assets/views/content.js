@@ -6,14 +6,13 @@ import { bytesAt, copyLink, showable } from '../lib/content.js';
 import { fileName, fill, h, plain, say } from '../lib/dom.js';
 import * as downloads from '../lib/downloads.js';
 import { resync } from '../lib/events.js';
-import { ago, kindOf, percentText, plural, shortId, size } from '../lib/format.js';
+import { ago, kindOf, percentText, piecesOf, plural, shortId, size } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
 import { copy, problemBlock, toastProblem, waiting } from '../lib/notices.js';
 import { status } from '../lib/session.js';
-import { drawFetch } from './found.js';
+import { drawFetch, isHere } from './found.js';
 import { button, empty, factsOf, pathBadge, peerLink, table } from './parts.js';
 
-const PIECE = 1 << 20;
 /** How much of a text is shown. */
 const TEXT_BYTES = 64 << 10;
 
@@ -49,8 +48,9 @@ export function show(main, { path: [id = ''], params }, signal) {
     here, stage,
     h('h2', {}, 'Who has it'), holders);
 
+  let own = false;
   const drawn = (download) => {
-    drawFetch(fetchPlace, item, download, { primary: true });
+    drawFetch(fetchPlace, item, download, { primary: true, own });
     here.hidden = download?.state !== 'done' || !download.path;
     if (!here.hidden) fill(here, 'It lies at ', h('code', {}, plain(download.path)));
   };
@@ -58,17 +58,21 @@ export function show(main, { path: [id = ''], params }, signal) {
   downloads.changes.listen((changes) => {
     for (const download of changes.values()) if (download?.content_id === id) drawn(download);
   }, signal);
-  const read = () => drawHolders(holders, id, item, signal);
+  const read = () => drawHolders(holders, id, item, signal, (all) => {
+    own = isHere(item, all);
+    if (own) drawn(downloads.ofContent(id));
+  });
   resync.listen(read, signal);
   read();
   if (params.show && kind) present(stage, item, kind, signal);
 }
 
-async function drawHolders(place, id, item, signal) {
+async function drawHolders(place, id, item, signal, found) {
   const stop = waiting(place, 'Asking who has it…', signal);
   try {
     const { items } = await get(`/v1/files/${id}/holders`, {}, signal);
-    const all = item.size === null ? null : Math.max(1, Math.ceil(item.size / PIECE));
+    found(items);
+    const all = item.size === null ? null : piecesOf(item.size);
     const part = (held) => (all === null ? plural(held, 'piece') : held < all ? `${percentText(held, all)} of it` : 'all of it');
     const own = status.value?.peer_id;
     const way = (holder) => (holder.peer_id === own ? h('span', { class: 'badge' }, 'this peer') : pathBadge(holder.path, holder.why));
@@ -81,7 +85,7 @@ async function drawHolders(place, id, item, signal) {
     if (isAbort(problem)) return;
     fill(place, problem.status === 404
       ? h('p', { class: 'dim' }, 'Nobody on the network has it now, or it is not for you. A download of it waits for a holder.')
-      : problemBlock(problem, { retry: () => drawHolders(place, id, item, signal) }));
+      : problemBlock(problem, { retry: () => drawHolders(place, id, item, signal, found) }));
   } finally {
     stop();
   }

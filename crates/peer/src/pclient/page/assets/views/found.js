@@ -4,7 +4,7 @@ import { get } from '../lib/api.js';
 import { copyLink, pageOf, showable } from '../lib/content.js';
 import { fileName, fill, h, plain, say } from '../lib/dom.js';
 import * as downloads from '../lib/downloads.js';
-import { kindOf, percent, percentText, size } from '../lib/format.js';
+import { kindOf, percent, percentText, piecesOf, size } from '../lib/format.js';
 import { icon } from '../lib/icons.js';
 import { act, toast } from '../lib/notices.js';
 import { status } from '../lib/session.js';
@@ -16,7 +16,7 @@ const ASKED_AT_ONCE = 2;
 /** Makes the rows of one list, and keeps them true until the signal aborts. */
 export function foundRows(signal) {
   const rows = new Map();
-  const relays = relayCounts(signal);
+  const holders = holdersOfRows(signal);
   downloads.readNewest();
   downloads.changes.listen((changes) => {
     for (const download of changes.values()) {
@@ -30,7 +30,7 @@ export function foundRows(signal) {
     make(item) {
       const row = foundRow(item);
       rows.set(item.content_id, row);
-      if (item.online > 0) relays.count(row);
+      if (item.online > 0) holders.ask(row);
       return row;
     },
   };
@@ -38,7 +38,7 @@ export function foundRows(signal) {
 
 function foundRow(first) {
   let item = first;
-  let relayed = 0;
+  let [relayed, own] = [0, false];
   const kind = kindOf(item.media_type, item.name);
   const holders = h('span', {});
   const dot = h('span', { class: 'dot' });
@@ -63,7 +63,7 @@ function foundRow(first) {
     dot.className = item.complete ? 'dot good' : item.online > 0 ? 'dot warn' : 'dot';
     holders.title = item.complete ? '' : item.online > 0 ? 'Nobody who is online has all of it' : 'It waits until a holder comes online';
   };
-  const moved = (download) => drawFetch(get, item, download);
+  const moved = (download) => drawFetch(get, item, download, { own });
   update(item);
   moved(downloads.ofContent(item.content_id));
   return {
@@ -71,9 +71,11 @@ function foundRow(first) {
     update,
     moved,
     get id() { return item.content_id; },
-    relayed(count) {
-      relayed = count;
+    heldBy(all) {
+      relayed = all.filter((holder) => holder.path === 'relayed').length;
+      own = isHere(item, all);
       update(item);
+      if (own) moved(downloads.ofContent(item.content_id));
     },
   };
 }
@@ -86,8 +88,14 @@ export function playLink(item) {
   return h('a', { class: 'button quiet bare', href: pageOf(item, { show: 'yes' }), 'aria-label': `${label} ${plain(item.name)}`, title: `${label} it now` }, icon(kind === 'image' ? 'show' : 'watch'));
 }
 
-/** Where a content can be fetched: the button, or how far it is. */
-export function drawFetch(place, item, download, { primary = false } = {}) {
+/** Whether this peer is among the holders, with all of it. */
+export function isHere({ size: whole }, holders) {
+  const mine = holders.find((holder) => holder.peer_id === status.value?.peer_id);
+  return mine !== undefined && whole !== null && mine.pieces_held >= piecesOf(whole);
+}
+
+/** Where a content can be fetched: the button, or how far it is; `own` where it is here without a download. */
+export function drawFetch(place, item, download, { primary = false, own = false } = {}) {
   const state = download?.state ?? 'none';
   if (download && downloads.isActive(download) && place.dataset.state === 'active') {
     const [bar, words] = place.firstElementChild.children;
@@ -99,8 +107,8 @@ export function drawFetch(place, item, download, { primary = false } = {}) {
   if (place.dataset.state === 'active') {
     const bar = h('progress', { max: 100, value: percent(download.verified_bytes, download.size ?? 0), 'aria-label': `Progress of ${plain(item.name)}` });
     fill(place, h('a', { class: 'fetching', href: '#/transfers' }, bar, h('span', { class: 'num' }, fetchWords(download))));
-  } else if (state === 'done') {
-    fill(place, h('a', { class: 'here', href: pageOf({ ...item, name: download.name }) }, icon('check'), 'Here'));
+  } else if (state === 'done' || (own && state === 'none')) {
+    fill(place, h('a', { class: 'here', href: pageOf({ ...item, name: download?.name ?? item.name }) }, icon('check'), 'Here'));
   } else if (state === 'paused') {
     fill(place, h('a', { class: 'fetching', href: '#/transfers' }, h('span', { class: 'num' }, `Paused at ${percentText(download.verified_bytes, download.size)}`)));
   } else {
@@ -118,8 +126,8 @@ function fetchWords({ state, verified_bytes: verified, size: whole }) {
   return state === 'running' ? percentText(verified, whole) : { queued: 'Queued', waiting: 'Waiting', finishing: 'Finishing' }[state];
 }
 
-/** Finds out, for rows on the screen, how many of the holders are reached by the relay alone. */
-function relayCounts(signal) {
+/** Finds out, for rows on the screen, who holds them: this peer itself, and how many are reached by the relay alone. */
+function holdersOfRows(signal) {
   const rowOf = new WeakMap();
   const queue = [];
   let asking = 0;
@@ -132,7 +140,7 @@ function relayCounts(signal) {
     asking += 1;
     try {
       const { items } = await get(`/v1/files/${row.id}/holders`, {}, signal);
-      row.relayed(items.filter((holder) => holder.path === 'relayed').length);
+      row.heldBy(items);
     } catch {
       // A detail of the row; the row itself says what is known without it.
     }
@@ -149,9 +157,7 @@ function relayCounts(signal) {
   });
   signal.addEventListener('abort', () => seen.disconnect(), { once: true });
   return {
-    count(row) {
-      // Without a broker nobody is reached by relay.
-      if (!status.value?.relay.connected) return;
+    ask(row) {
       rowOf.set(row.element, row);
       seen.observe(row.element);
     },
