@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 const TICK: Duration = Duration::from_millis(250);
 /// Weight of a tick in the rate: about the last second counts.
 const WEIGHT: f64 = 0.3;
+/// After so long without a byte nothing flows any more, whatever the smoothing has left.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Counts bytes. Clones count into the same meter.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +27,8 @@ pub struct Meter {
 #[derive(Debug, Default)]
 struct Rate {
     last: Option<(Instant, u64)>,
+    /// When there was something new.
+    heard: Option<Instant>,
     bytes_per_second: f64,
 }
 
@@ -78,6 +82,11 @@ impl Rate {
             // A long silence is one long tick.
             let weight = 1.0 - (1.0 - WEIGHT).powf(seconds / TICK.as_secs_f64());
             self.bytes_per_second += weight * (fresh - self.bytes_per_second);
+            if total > before {
+                self.heard = Some(now);
+            } else if self.heard.is_none_or(|heard| now.saturating_duration_since(heard) >= SILENCE) {
+                self.bytes_per_second = 0.0;
+            }
             self.last = Some((now, total));
         }
     }
@@ -98,7 +107,8 @@ mod tests {
         }
         let rate = meter.rate(start + TICK * 20);
         assert!((950_000..=1_000_000).contains(&rate), "{rate}");
-        assert!(meter.rate(start + TICK * 60) < 10_000, "it falls when nothing comes");
+        assert!(meter.rate(start + TICK * 28) < rate / 2, "it falls when nothing comes");
+        assert_eq!(meter.rate(start + TICK * 36), 0, "and does not fade for ever");
         assert_eq!(meter.total(), 5_000_000);
         // The last bytes of a transfer, and nobody asks for minutes.
         meter.add_at(50_000_000, start + TICK * 60 + TICK / 2);

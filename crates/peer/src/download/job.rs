@@ -521,7 +521,8 @@ impl<'a> Job<'a> {
             view.state = state;
             view.verified_bytes = verified;
             view.rate_bps = rate;
-            view.eta_seconds = (rate > 0).then(|| left.div_ceil(rate));
+            // Who waits for a holder does not know when it comes.
+            view.eta_seconds = (rate > 0 && state == DownloadState::Running).then(|| left.div_ceil(rate));
             view.sources = sources;
         });
         if self.entry.view() != before {

@@ -226,14 +226,14 @@ async fn a_file_that_changes_while_it_is_hashed_is_hashed_again() {
     let hasher = Hasher::start(2, PathBuf::new()).unwrap();
     // Written to from before the hash begins until it has ended, so that a write meets it however fast it is.
     let ended = Arc::new(AtomicBool::new(false));
-    let (begun, first) = std::sync::mpsc::channel();
+    let (begun, first) = std::sync::mpsc::sync_channel(1);
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let writer = std::thread::spawn({
         let ended = ended.clone();
         move || {
             while !ended.load(Ordering::Relaxed) {
                 file.write_all_at(b"x", 5).unwrap();
-                begun.send(()).ok();
+                begun.try_send(()).ok();
             }
         }
     });
