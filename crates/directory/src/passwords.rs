@@ -2,7 +2,7 @@
 //!
 //! Hashing is slow and large on purpose, so it runs on blocking threads, on half of the cores at most: whoever guesses
 //! passwords leaves the others to everybody else. When too many wait, the caller is told to come back. A login under a name that does not exist is verified too, against a hash that no password
-//! fits, so that the time of the answer does not tell which names exist.
+//! fits, so that the time of the answer does not tell which names exist. What holds a password is zeroed when it goes.
 
 use std::{
     fmt,
@@ -18,6 +18,7 @@ use argon2::{
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 /// The shortest password, in characters.
 pub const SHORTEST: usize = 8;
@@ -86,7 +87,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Busy`] when too many wait.
-    pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
+    pub async fn hash(&self, password: Zeroizing<String>) -> Result<String, PasswordError> {
         let argon = self.argon.clone();
         self.blocking(move || Ok(argon.hash_password(password.as_bytes()).map_err(broken)?.to_string())).await
     }
@@ -95,7 +96,11 @@ impl Passwords {
     ///
     /// # Errors
     /// [`PasswordError::Busy`] when too many wait.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, PasswordError> {
+    pub async fn verify(
+        &self,
+        password: Zeroizing<String>,
+        hash: Option<String>,
+    ) -> Result<bool, PasswordError> {
         let argon = self.argon.clone();
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.decoy.to_string());
@@ -148,11 +153,11 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_account_is_right() {
         let passwords = Passwords::cheap_for_tests().unwrap();
-        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        let hash = passwords.hash("correct horse".to_owned().into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$"));
-        assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
-        assert!(!passwords.verify("correct horse".to_owned(), None).await.unwrap());
+        assert!(passwords.verify("correct horse".to_owned().into(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify("wrong horse".to_owned().into(), Some(hash)).await.unwrap());
+        assert!(!passwords.verify("correct horse".to_owned().into(), None).await.unwrap());
     }
 
     #[tokio::test]
@@ -163,7 +168,7 @@ mod tests {
         // Nobody is done.
         let busy = passwords.running.clone().acquire_many_owned(cores).await.unwrap();
         let places = passwords.places.available_permits();
-        let verify = || passwords.verify("a guess".to_owned(), None);
+        let verify = || passwords.verify("a guess".to_owned().into(), None);
         let mut waiting = Vec::new();
         for _ in 0..places {
             let mut wait = Box::pin(verify());

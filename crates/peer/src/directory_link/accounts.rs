@@ -62,8 +62,8 @@ impl DirectoryClient {
         new: &SecretString,
     ) -> Result<(), Failure> {
         let body = PasswordRequest {
-            current: Some(current.expose_secret().to_owned()),
-            new: new.expose_secret().to_owned(),
+            current: Some(current.expose_secret().to_owned().into()),
+            new: new.expose_secret().to_owned().into(),
         };
         self.tell(Call::with_body(Method::PUT, format!("/v1/accounts/{username}/password"), &body)?).await
     }

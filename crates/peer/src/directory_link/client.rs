@@ -150,7 +150,8 @@ impl DirectoryClient {
         username: Username,
         password: &SecretString,
     ) -> Result<AccountReply, Failure> {
-        let body = AccountRequest { username, password: password.expose_secret().to_owned(), invite: None };
+        let body =
+            AccountRequest { username, password: password.expose_secret().to_owned().into(), invite: None };
         self.ask(Call::post("/v1/accounts", &body)?.without_token()).await
     }
 

@@ -193,7 +193,7 @@ async fn account(
     if known.accounts.contains_key(request.username.as_str()) {
         return Err(Problem::new(ErrorCode::AlreadyExists, "the name is taken"));
     }
-    known.accounts.insert(request.username.to_string(), request.password);
+    known.accounts.insert(request.username.to_string(), request.password.to_string());
     Ok((StatusCode::CREATED, Json(AccountReply { username: request.username })))
 }
 
@@ -207,7 +207,7 @@ async fn open(
     let request: SessionRequest = read(&body)?;
     let (peer_id, certificate_pem) = shared.certificate(&request.csr_pem, request.username.as_str());
     let mut known = shared.known.lock();
-    if known.accounts.get(request.username.as_str()) != Some(&request.password) {
+    if known.accounts.get(request.username.as_str()) != Some(&*request.password) {
         return Err(Problem::new(ErrorCode::Unauthenticated, "the name or the password is wrong"));
     }
     let token = format!("token-{}", known.calls.len());

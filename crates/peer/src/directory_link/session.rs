@@ -353,7 +353,7 @@ impl Worker {
     async fn open(&mut self, username: &Username, password: &SecretString) -> Result<(), Failure> {
         let request = SessionRequest {
             username: username.clone(),
-            password: password.expose_secret().to_owned(),
+            password: password.expose_secret().to_owned().into(),
             csr_pem: self.parts.identity.csr_pem()?,
             sealing_key: self.parts.identity.sealing_public_hex(),
             endpoints: self.parts.endpoints.clone(),

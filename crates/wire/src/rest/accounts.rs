@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use zeroize::Zeroizing;
 
 use super::schema::Endpoint;
 use crate::{GroupName, PeerId, Username};
@@ -77,11 +78,11 @@ pub struct SessionItem {
 pub struct PasswordRequest {
     /// The password until now. An admin leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 1024, nullable = false)]
-    pub current: Option<String>,
+    #[schema(value_type = Option<String>, max_length = 1024, nullable = false)]
+    pub current: Option<Zeroizing<String>>,
     /// At least 8 characters, at most 1,024 bytes.
-    #[schema(min_length = 8, max_length = 1024)]
-    pub new: String,
+    #[schema(value_type = String, min_length = 8, max_length = 1024)]
+    pub new: Zeroizing<String>,
 }
 
 /// The query of `GET /v1/trust`.

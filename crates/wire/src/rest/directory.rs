@@ -4,6 +4,7 @@ use content::ContentId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use zeroize::Zeroizing;
 
 use super::{
     Audience,
@@ -22,8 +23,8 @@ pub const MAX_LOCATE: usize = 1_000;
 pub struct AccountRequest {
     pub username: Username,
     /// At least 8 characters, at most 1,024 bytes.
-    #[schema(min_length = 8, max_length = 1024)]
-    pub password: String,
+    #[schema(value_type = String, min_length = 8, max_length = 1024)]
+    pub password: Zeroizing<String>,
     /// What an admin gave, where the directory creates accounts by invite only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite: Option<String>,
@@ -41,8 +42,8 @@ pub struct AccountReply {
 pub struct SessionRequest {
     pub username: Username,
     /// At most 1,024 bytes.
-    #[schema(max_length = 1024)]
-    pub password: String,
+    #[schema(value_type = String, max_length = 1024)]
+    pub password: Zeroizing<String>,
     /// A certificate signing request for the peer's own Ed25519 key.
     #[schema(value_type = Pem)]
     pub csr_pem: String,

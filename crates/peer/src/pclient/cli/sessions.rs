@@ -97,8 +97,8 @@ pub(super) async fn password(api: &Api, args: PasswordArgs, screen: &mut Screen)
         (current, new)
     };
     let request = PasswordRequest {
-        current: Some(current.expose_secret().to_owned()),
-        new: new.expose_secret().to_owned(),
+        current: Some(current.expose_secret().to_owned().into()),
+        new: new.expose_secret().to_owned().into(),
     };
     api.put(&format!("/v1/accounts/{username}/password"), &request).await?;
     if screen.json {

@@ -20,7 +20,7 @@ pub(super) async fn login(
     _: NoQuery,
     JsonBody(request): JsonBody<LoginRequest>,
 ) -> Result<Json<Status>, Problem> {
-    pclient.session.login(request.username, request.password.into()).await?;
+    pclient.session.login(request.username, request.password.as_str().into()).await?;
     Ok(Json(pclient.status()))
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn set_password(
     JsonBody(PasswordRequest { current, new }): JsonBody<PasswordRequest>,
 ) -> Result<StatusCode, Problem> {
     let current = current.ok_or_else(|| Problem::invalid("`current` is missing"))?;
-    pclient.session.set_password(username, current.into(), new.into()).await?;
+    pclient.session.set_password(username, current.as_str().into(), new.as_str().into()).await?;
     pclient.trust.refresh().await;
     Ok(StatusCode::NO_CONTENT)
 }

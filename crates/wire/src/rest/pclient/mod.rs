@@ -7,6 +7,7 @@ use content::{ContentId, PIECE_SIZE, PieceSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use zeroize::Zeroizing;
 
 pub use self::audit::{AuditEntry, AuditQuery, FetchPath};
 use super::{
@@ -136,8 +137,8 @@ pub enum CheckResult {
 pub struct LoginRequest {
     pub username: Username,
     /// At least 8 characters, at most 1,024 bytes.
-    #[schema(min_length = 8, max_length = 1024)]
-    pub password: String,
+    #[schema(value_type = String, min_length = 8, max_length = 1024)]
+    pub password: Zeroizing<String>,
 }
 
 /// One of this peer's own shared files.
