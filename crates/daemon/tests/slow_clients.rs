@@ -124,14 +124,17 @@ async fn a_connection_is_kept_for_the_next_request_and_not_for_ever() {
 #[tokio::test]
 async fn connections_are_bounded_and_silent_ones_make_room() {
     const MOST: usize = 8;
+    daemon::metrics::init().unwrap();
     let (address, lifecycle) = server(MOST, hello()).await;
+    let before = refused("connections");
     let mut silent = Vec::new();
     for _ in 0..MOST {
         silent.push(says(address, b"").await);
     }
     // Whoever is one too many is told at once, by a closed connection.
-    let mut refused = TcpStream::connect(address).await.unwrap();
-    assert!(rest(&mut refused).await.is_empty());
+    let mut one_more = TcpStream::connect(address).await.unwrap();
+    assert!(rest(&mut one_more).await.is_empty());
+    assert!(refused("connections") > before);
     for stream in &mut silent {
         rest(stream).await;
     }
