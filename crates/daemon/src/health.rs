@@ -1,95 +1,52 @@
 //! [`ask`]: one process asks another of the same program, on this machine, whether it is ready. For health checks in
 //! places that have no curl, such as a container with nothing else in it.
 //!
-//! Over HTTPS the one that is asked must show the certificate that its settings name ([`OnlyThis`]). Names and authorities
-//! say nothing here: this asks an address of this machine, and the certificate names a host.
+//! Over HTTPS the certificate is checked as other callers check it: its name, its time, its authority. So one that ran out
+//! is not healthy.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
 
 /// For all of it: a program that needs longer is not well.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks `/readyz` of what listens at `listen`: over HTTPS where there is a certificate, which must be the one shown.
+/// What a server shows over HTTPS.
+#[derive(Debug)]
+pub struct Secured {
+    /// A name that its certificate is for.
+    pub name: String,
+    /// In DER: the certificate, and those that lead from it to its authority. They are believed beside the authorities
+    /// that this system knows.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// Asks `/readyz` of what listens at `listen`, over HTTPS where it is secured.
 ///
 /// # Errors
-/// Nobody answers in time, with that certificate, or the answer is another one than 200; the message says which.
-pub async fn ask(certificate: Option<CertificateDer<'static>>, listen: SocketAddr) -> anyhow::Result<()> {
-    let scheme = if certificate.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{}/readyz", dialled(listen));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = OnlyThis { certificate, provider: provider.clone() };
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    let client = reqwest::Client::builder()
-        .timeout(LIMIT)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .tls_backend_preconfigured(tls)
-        .build()?;
+/// Nobody answers in time, or shows a certificate that is not believed, or the answer is another one than 200; the message
+/// says which.
+pub async fn ask(secured: Option<Secured>, listen: SocketAddr) -> anyhow::Result<()> {
+    let dialled = dialled(listen);
+    let _already_made = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut client =
+        reqwest::Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let url = match secured {
+        None => format!("http://{dialled}/readyz"),
+        Some(Secured { name, chain }) => {
+            let chain = chain.iter().map(|der| reqwest::Certificate::from_der(der));
+            client = client.tls_certs_merge(chain.collect::<Result<Vec<_>, _>>()?).resolve(&name, dialled);
+            format!("https://{name}:{}/readyz", dialled.port())
+        }
+    };
+    let client = client.build()?;
     let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
     match answer.status() {
         status if status == reqwest::StatusCode::OK => Ok(()),
         status => bail!("{url} answers {status}"),
-    }
-}
-
-/// Takes one certificate and no other; whoever shows it must have its key.
-#[derive(Debug)]
-struct OnlyThis {
-    certificate: Option<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for OnlyThis {
-    fn verify_server_cert(
-        &self,
-        shown: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.certificate.as_ref() == Some(shown) {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(rustls::Error::General("it shows another certificate than the one in the settings".to_owned()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, shown, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, shown, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

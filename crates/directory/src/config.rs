@@ -5,7 +5,7 @@
 
 use std::{
     ffi::OsString,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,9 +13,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, builder::TypedValueParser};
-use daemon::{addresses::Proxies, logging::LogFormat};
+use daemon::{addresses::Proxies, health::Secured, logging::LogFormat};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::{broker, catalog, leases};
 
@@ -283,18 +284,37 @@ impl Config {
         Ok(Some(Arc::new(tls)))
     }
 
-    /// The certificate that is shown over HTTPS; `None` serves HTTP.
+    /// What is shown over HTTPS; `None` serves HTTP.
     ///
     /// # Errors
-    /// One that cannot be read.
-    pub fn certificate(&self) -> anyhow::Result<Option<CertificateDer<'static>>> {
-        self.tls_cert.as_deref().map(|cert| Ok(certificates(cert)?.swap_remove(0))).transpose()
+    /// A certificate that cannot be read, or that is for nobody.
+    pub fn secured(&self) -> anyhow::Result<Option<Secured>> {
+        let Some(file) = &self.tls_cert else { return Ok(None) };
+        let chain = certificates(file)?;
+        let name = chain.first().and_then(|certificate| name_in(certificate)).with_context(|| {
+            format!("DIRECTORY_TLS_CERT: {} names no host and no address", file.display())
+        })?;
+        Ok(Some(Secured { name, chain: chain.iter().map(|certificate| certificate.to_vec()).collect() }))
     }
 
     /// The scheme under which REST is served.
     pub fn scheme(&self) -> &'static str {
         if self.tls_cert.is_some() { "https" } else { "http" }
     }
+}
+
+/// A name that a certificate is for, as it stands in a URL: a host of those that a wildcard stands for.
+fn name_in(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.replacen('*', "health", 1)),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+            _ => Some(format!("[{}]", Ipv6Addr::from(<[u8; 16]>::try_from(*bytes).ok()?))),
+        },
+        _ => None,
+    })
 }
 
 /// A certificate and those that lead from it to its authority: one at least.

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let run = || -> anyhow::Result<ExitCode> {
         if config.word == Some(Word::Health) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(daemon::health::ask(config.certificate()?, config.listen))?;
+            runtime.block_on(daemon::health::ask(config.secured()?, config.listen))?;
             return Ok(ExitCode::SUCCESS);
         }
         let traces = Traces::open(config.otlp_endpoint.as_deref())?;

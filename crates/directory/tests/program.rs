@@ -11,6 +11,7 @@ use std::{
 };
 
 use common::{PASSWORD, csr, file, session};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 fn program(folder: &std::path::Path) -> Command {
@@ -158,30 +159,57 @@ fn health_is_asked_of_the_one_that_runs_here() {
     assert!(code == Some(1) && error.contains("/readyz does not answer"), "{error}");
 }
 
-#[test]
-fn health_of_one_that_serves_https() {
+/// What health says of a directory that serves HTTPS with `shown`, to one whose settings have `known`: the code, and why.
+fn health_over_https(shown: (String, &KeyPair), known: (String, &KeyPair)) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["directory.example.org".to_owned()]).unwrap();
-    std::fs::write(folder.path().join("cert.pem"), made.cert.pem()).unwrap();
-    std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    let secured = || {
+    let secured = |name: &str, (chain, key): (String, &KeyPair)| {
+        let (cert_file, key_file) = (format!("{name}.crt"), format!("{name}.key"));
+        std::fs::write(folder.path().join(&cert_file), chain).unwrap();
+        std::fs::write(folder.path().join(&key_file), key.serialize_pem()).unwrap();
         let mut command = program(folder.path());
-        command.env("DIRECTORY_TLS_CERT", "cert.pem").env("DIRECTORY_TLS_KEY", "key.pem");
+        command.env("DIRECTORY_TLS_CERT", cert_file).env("DIRECTORY_TLS_KEY", key_file);
         command
     };
-    let mut child = secured().spawn().unwrap();
+    let mut child = secured("shown", shown).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("directory listening on https://").unwrap();
-    let output = secured().arg("health").env("DIRECTORY_LISTEN", address).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
-    // Somebody else there, or the same one before its certificate was renewed.
-    let other = rcgen::generate_simple_self_signed(["directory.example.org".to_owned()]).unwrap();
-    std::fs::write(folder.path().join("cert.pem"), other.cert.pem()).unwrap();
-    std::fs::write(folder.path().join("key.pem"), other.signing_key.serialize_pem()).unwrap();
-    let output = secured().arg("health").env("DIRECTORY_LISTEN", address).output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && error.contains("another certificate"), "{error}");
+    let output = secured("known", known).arg("health").env("DIRECTORY_LISTEN", address).output().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn health_of_one_that_serves_https() {
+    let authority = {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        (pem, Issuer::new(params, key))
+    };
+    let key = KeyPair::generate().unwrap();
+    let of = |name: &str, year: i32| {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params
+    };
+    let alone = |name: &str| of(name, 4000).self_signed(&key).unwrap().pem();
+    let signed =
+        |name: &str, year| of(name, year).signed_by(&key, &authority.1).unwrap().pem() + &authority.0;
+    for good in [alone("directory.example.org"), alone("127.0.0.1"), signed("*.example.org", 4000)] {
+        let said = health_over_https((good.clone(), &key), (good, &key));
+        assert_eq!(said, (Some(0), String::new()));
+    }
+    // Somebody else there, or the same one before its certificate was renewed; and one that ran out.
+    let other_key = KeyPair::generate().unwrap();
+    let other = of("directory.example.org", 4000).self_signed(&other_key).unwrap().pem();
+    let old = signed("directory.example.org", 2020);
+    for (shown, known) in
+        [((alone("directory.example.org"), &key), (other, &other_key)), ((old.clone(), &key), (old, &key))]
+    {
+        let (code, error) = health_over_https(shown, known);
+        assert!(code == Some(1) && error.contains("certificate"), "{error}");
+    }
 }
