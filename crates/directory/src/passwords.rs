@@ -1,8 +1,9 @@
 //! Passwords, kept as Argon2id.
 //!
 //! Hashing is slow and large on purpose, so it runs on blocking threads, on half of the cores at most: whoever guesses
-//! passwords leaves the others to everybody else. When too many wait, the caller is told to come back. A login under a name that does not exist is verified too, against a hash that no password
-//! fits, so that the time of the answer does not tell which names exist. What holds a password is zeroed when it goes.
+//! passwords leaves the others to everybody else. When too many wait, the caller is told to come back. A login under a
+//! name that does not exist is verified too, against a hash that no password fits, so that the time of the answer does not
+//! tell which names exist. The passwords given here are zeroed when they are done with.
 
 use std::{
     fmt,

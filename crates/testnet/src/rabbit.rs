@@ -35,7 +35,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::future::join_all;
@@ -221,18 +221,14 @@ impl Rabbit {
         command.env("RUNNING_UNDER_SYSTEMD", "true");
         let vm = self.vm.insert(Keeper::start(&command, &self.ground.of(self.ports).join("log"), None));
         let address = (Ipv4Addr::LOCALHOST, self.ports.amqp).into();
-        let since = Instant::now();
-        let started = until_within(START_LIMIT + Duration::from_secs(5), "RabbitMQ answers", async || {
+        let starting = until_within(2 * START_LIMIT, "RabbitMQ answers", async || {
             if vm.has_ended() {
                 return Some(Err("it ended at once"));
             }
-            if since.elapsed() > START_LIMIT {
-                return Some(Err("it does not answer"));
-            }
             answers(address).await.then_some(Ok(()))
-        })
-        .await;
-        started.map_err(|why| {
+        });
+        let started = tokio::time::timeout(START_LIMIT, starting).await;
+        started.unwrap_or(Err("it does not answer")).map_err(|why| {
             self.vm = None;
             format!("{why}\n{}", self.log())
         })

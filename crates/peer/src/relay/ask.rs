@@ -2,8 +2,10 @@
 //!
 //! A question names how many messages it takes as an answer. It fails as soon as it is known that nobody will answer:
 //! the broker says that the peer is not there, or the connection to the broker is gone. Nothing for ten seconds is
-//! silence. Where a queue is full, another one may have taken it: a peer's last session keeps its queue on a node of a
-//! cluster that has died (RabbitMQ 4.3), beside the queue of the new one. So an answer may still come, soon. A peer that has new keys says so; then the directory is asked for them and the question once more.
+//! silence. A peer that has new keys says so; then the directory is asked for them and the question once more.
+//!
+//! Where a queue is full, another one may have taken the question: a peer's last session keeps its queue on a node of a
+//! cluster that has died (RabbitMQ 4.3), beside the queue of the new one. So an answer may still come, soon.
 
 use std::time::Duration;
 
