@@ -287,12 +287,13 @@ impl Shares {
             }
             inner.library.tell(|| hashing(path, stamp.size));
             match inner.hasher.hash(path.to_owned(), stamp.size, cancel.clone()).await {
-                Ok((outline, stamp)) => {
+                Ok((outline, hashed)) if hashed == stamp => {
                     refuse_withheld(inner, &outline.id())?;
                     let file = NewFile { audience, ..NewFile::new(path.to_owned(), name, stamp, outline) };
                     return inner.library.add(vec![file]).await;
                 }
-                Err(HashError::Changed) => tokio::time::sleep(quiet::AFTER_WRITE).await,
+                // Written to since it was looked at: that it was old enough is not known of this stamp.
+                Ok(_) | Err(HashError::Changed) => tokio::time::sleep(quiet::AFTER_WRITE).await,
                 Err(error) => return Err(refusal(path, &error)),
             }
             let again = path.to_owned();

@@ -21,7 +21,7 @@ use wire::ErrorCode;
 use super::{
     Inner, Place,
     follow::Finished,
-    hash::{Cancel, HashError},
+    hash::{Cancel, HashError, Hashed},
     hashing,
     quiet::{AFTER_MOVE, AFTER_WRITE, Due},
     roots::is_ours,
@@ -314,21 +314,26 @@ impl Inner {
         }
         self.library.tell(|| hashing(path, stamp.size));
         let (inner, to, mark) = (self.clone(), path.to_owned(), cancel.clone());
-        let done = Box::new(move |hashed| match hashed {
-            Ok((outline, stamp)) => {
-                let finished = Finished { path: to, stamp, outline, cancel: mark };
-                // Closed only when the peer stops.
-                let _stopping = inner.finished.blocking_send(finished);
-            }
-            Err(error) => {
-                inner.land(&to, &mark);
-                match error {
-                    HashError::Cancelled => {}
-                    HashError::Changed => inner.quiet.touch(&to, AFTER_WRITE),
-                    HashError::Io(error) if is_gone(&error) => inner.quiet.touch(&to, AFTER_MOVE),
-                    error @ (HashError::Io(_) | HashError::TooLarge(_) | HashError::Own) => {
-                        inner.refuse(&to, &error.to_string());
-                    }
+        let done = Box::new(move |hashed: Hashed| {
+            let error = match hashed {
+                Ok((outline, now)) if now.is_like(&stamp) => {
+                    let finished = Finished { path: to, stamp: now, outline, cancel: mark };
+                    // Closed only when the peer stops.
+                    let _stopping = inner.finished.blocking_send(finished);
+                    return;
+                }
+                // Written to since it was looked at. A second write in the same tick of the file system's clock would
+                // not show, so it is read once more when it has been silent.
+                Ok(_) => HashError::Changed,
+                Err(error) => error,
+            };
+            inner.land(&to, &mark);
+            match error {
+                HashError::Cancelled => {}
+                HashError::Changed => inner.quiet.touch(&to, AFTER_WRITE),
+                HashError::Io(error) if is_gone(&error) => inner.quiet.touch(&to, AFTER_MOVE),
+                error @ (HashError::Io(_) | HashError::TooLarge(_) | HashError::Own) => {
+                    inner.refuse(&to, &error.to_string());
                 }
             }
         });

@@ -222,26 +222,27 @@ async fn a_file_that_is_being_written_is_hashed_once_when_it_is_quiet() {
 #[tokio::test]
 async fn a_file_that_changes_while_it_is_hashed_is_hashed_again() {
     let home = Home::new().await;
-    let path = home.write("big", &bytes(24 * PIECE_SIZE, 0));
     let hasher = Hasher::start(2, PathBuf::new()).unwrap();
-    // Written to from before the hash begins until it has ended, so that a write meets it however fast it is.
+    // Where nobody else looks at it, and so large that its writer gets a turn meanwhile however busy the machine is.
+    let path = home.folder.path().join("huge");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(1 << 30).unwrap();
     let ended = Arc::new(AtomicBool::new(false));
-    let (begun, first) = std::sync::mpsc::sync_channel(1);
-    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     let writer = std::thread::spawn({
         let ended = ended.clone();
         move || {
             while !ended.load(Ordering::Relaxed) {
                 file.write_all_at(b"x", 5).unwrap();
-                begun.try_send(()).ok();
             }
+            file.set_len(3 * PIECE_SIZE).unwrap();
         }
     });
-    first.recv().unwrap();
     let hashed = hasher.hash(path.clone(), 0, Cancel::default()).await;
     ended.store(true, Ordering::Relaxed);
     writer.join().unwrap();
     assert!(matches!(hashed, Err(HashError::Changed)), "{hashed:?}");
+    fs::rename(&path, home.path("huge")).unwrap();
+    let path = home.path("huge");
     let entry = share(&home, &path).await.unwrap();
     assert_eq!(entry.content_id, ContentId::of(&all(&path)));
 

@@ -118,7 +118,8 @@ test('every view can be used by everybody, wide and narrow, in light and dark', 
     await page.goto(`/#/${view}`);
     await page.locator('.rows > li, .card, .table, .empty').first().waitFor();
     if (view === 'transfers') {
-      await page.locator('.transfer [aria-expanded]').last().click();
+      // One that came from somebody, so that it has a table of sources.
+      await page.locator('.transfer', { hasText: 'tone' }).locator('[aria-expanded]').click();
       await page.locator('.table').waitFor();
     }
     if (view === 'transfers?state=failed') await page.getByText('Make room on the disk of this peer, then go on.').waitFor();
@@ -156,10 +157,12 @@ test('so can what stands before a view: questions, messages, what is away', asyn
     assert.ok(await button.evaluate((element) => element === document.activeElement), 'the keyboard is back where it was');
   }
   await page.goto('/#/offers');
+  const decline = page.getByRole('button', { name: /^Decline/ });
+  await decline.waitFor();
   page.expect('ERR_');
   // As if the peer had gone: for this page it has.
   await page.route('**/v1/**', (route) => route.abort('connectionrefused'));
-  await page.getByRole('button', { name: /^Decline/ }).click();
+  await decline.click();
   await page.locator('.toast.bad').waitFor();
   await page.getByRole('alert').filter({ hasText: 'Start it again' }).first().waitFor();
   bad.push(...await faultsOf(page, 'what is away'));
@@ -177,4 +180,30 @@ test('the forms before the first view can be used by everybody', async () => {
     assert.deepEqual(await faultsOf(page, field), []);
     await page.context().close();
   }
+});
+
+test('a transfer that is asked for while the list of them is on its way stands in it', async () => {
+  const page = await openPage(browser, beto.url);
+  let release;
+  const held = new Promise((resolve) => { release = resolve; });
+  let asked = false;
+  await page.route('**/v1/downloads?*', async (route) => {
+    const response = await route.fetch();
+    asked = true;
+    await held;
+    await route.fulfill({ response });
+  });
+  await page.goto('/#/transfers');
+  await until('the list was read', () => asked);
+  const { id } = await beto.ask('POST', '/v1/downloads', { content_id: '1'.repeat(64), name: 'later.bin' });
+  await page.locator('.transfer', { hasText: 'later.bin' }).waitFor();
+  release();
+  await page.locator('.transfer', { hasText: 'tone' }).waitFor();
+  const rows = await page.locator('.transfer').allInnerTexts();
+  assert.match(rows[0], /later\.bin/);
+  assert.match(rows[1], /awaited\.bin/, 'the others follow, the newest first');
+  await beto.ask('DELETE', `/v1/downloads/${id}`);
+  await page.locator('.transfer', { hasText: 'later.bin' }).waitFor({ state: 'detached' });
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
 });

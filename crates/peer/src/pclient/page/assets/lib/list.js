@@ -19,6 +19,8 @@ export class PagedList {
   #ended = false;
   /** Asked to refresh while a page was on its way. */
   #stale = false;
+  /** Rows that came while what takes the place of all was on its way: it may know nothing of them. */
+  #fresh = new Set();
   #near;
   #items = h('ul', { class: 'rows' });
   #foot = h('div', { class: 'list-foot' });
@@ -56,6 +58,7 @@ export class PagedList {
   async reset() {
     this.#loading?.abort();
     this.#loading = null;
+    this.#fresh.clear();
     await this.#read({ limit: PAGE }, (page) => this.#replace(page.items));
   }
 
@@ -74,6 +77,7 @@ export class PagedList {
   async #reread(wanted) {
     const seen = [];
     let cursor = null;
+    this.#fresh.clear();
     do {
       const page = await this.#page({ limit: Math.min(LARGEST_PAGE, wanted - seen.length), cursor });
       if (!page) return;
@@ -84,6 +88,7 @@ export class PagedList {
     this.#ended = !cursor;
     this.#replace(seen);
     this.#settle();
+    if (this.#stale) await this.refresh();
   }
 
   /** Changes the row of an item; one that is newer than all rows comes on top; others are not shown yet. */
@@ -94,6 +99,7 @@ export class PagedList {
     const first = this.#rows.keys().next();
     if (!this.#options.newestFirst || (!first.done && key < first.value)) return undefined;
     const fresh = this.#options.row(item);
+    if (this.#loading) this.#fresh.add(key);
     this.#rows = new Map([[key, fresh], ...this.#rows]);
     this.#items.prepend(fresh.element);
     if (this.#rows.size > MOST) {
@@ -116,9 +122,12 @@ export class PagedList {
     return [...this.#rows].find(([, { element }]) => element === row)?.[0];
   }
 
-  /** These rows and no others. */
+  /** These rows and no others, but for those that came meanwhile. */
   #replace(items) {
     const keys = new Set(items.map(this.#options.key));
+    const [newest] = keys;
+    for (const key of this.#fresh) if (newest === undefined || key > newest) keys.add(key);
+    this.#fresh.clear();
     for (const key of [...this.#rows.keys()]) if (!keys.has(key)) this.#drop(key);
     this.#add(items);
   }
@@ -131,6 +140,7 @@ export class PagedList {
     }
     element.remove();
     this.#rows.delete(key);
+    this.#fresh.delete(key);
   }
 
   /** Rows for these items, in this order, after those that are there. */
