@@ -149,9 +149,10 @@ impl DirectoryClient {
         &self,
         username: Username,
         password: &SecretString,
+        invite: Option<String>,
     ) -> Result<AccountReply, Failure> {
-        let body =
-            AccountRequest { username, password: password.expose_secret().to_owned().into(), invite: None };
+        let password = password.expose_secret().to_owned().into();
+        let body = AccountRequest { username, password, invite };
         self.ask(Call::post("/v1/accounts", &body)?.without_token()).await
     }
 

@@ -85,6 +85,7 @@ enum Command {
     Login {
         username: Username,
         password: SecretString,
+        invite: Option<String>,
         reply: oneshot::Sender<Result<(), Failure>>,
     },
     Logout {
@@ -137,14 +138,19 @@ impl Session {
         Self { commands, status: seen }
     }
 
-    /// Logs in, and creates the account where there is none and registration is open. A session that is there stays
-    /// until the new one is.
+    /// Logs in, and creates the account where there is none and registration is open, or open to who has `invite`. A
+    /// session that is there stays until the new one is.
     ///
     /// # Errors
     /// `unauthenticated` for a wrong password, `unavailable` without a directory, and what else the directory says.
-    pub async fn login(&self, username: Username, password: SecretString) -> Result<(), Failure> {
+    pub async fn login(
+        &self,
+        username: Username,
+        password: SecretString,
+        invite: Option<String>,
+    ) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Login { username, password, reply }).await?;
+        self.send(Command::Login { username, password, invite, reply }).await?;
         answer.await.map_err(|_| stopping())?
     }
 
@@ -247,8 +253,8 @@ impl Worker {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Login { username, password, reply } => {
-                let opened = self.open(&username, &password).await;
+            Command::Login { username, password, invite, reply } => {
+                let opened = self.open(&username, &password, invite).await;
                 if opened.is_ok() {
                     self.credentials = Some((username, password));
                 }
@@ -283,7 +289,7 @@ impl Worker {
             self.due = None;
             return;
         };
-        match self.open(&username, &password).await {
+        match self.open(&username, &password, None).await {
             Ok(()) => {}
             Err(failure) if may_pass(failure.code) => self.try_later(&failure),
             Err(failure) => {
@@ -350,7 +356,12 @@ impl Worker {
     }
 
     /// Logs in; where the account may be missing, creates it first.
-    async fn open(&mut self, username: &Username, password: &SecretString) -> Result<(), Failure> {
+    async fn open(
+        &mut self,
+        username: &Username,
+        password: &SecretString,
+        invite: Option<String>,
+    ) -> Result<(), Failure> {
         let request = SessionRequest {
             username: username.clone(),
             password: password.expose_secret().to_owned().into(),
@@ -362,7 +373,7 @@ impl Worker {
         let client = &self.parts.client;
         let reply = match client.open_session(&request).await {
             Err(failure) if failure.code == ErrorCode::Unauthenticated => {
-                create_account(client, username, password, failure).await?;
+                create_account(client, username, password, invite, failure).await?;
                 client.open_session(&request).await?
             }
             answer => answer?,
@@ -499,9 +510,10 @@ async fn create_account(
     client: &DirectoryClient,
     username: &Username,
     password: &SecretString,
+    invite: Option<String>,
     refused: Failure,
 ) -> Result<(), Failure> {
-    match client.create_account(username.clone(), password).await {
+    match client.create_account(username.clone(), password, invite).await {
         Ok(_) => {
             tracing::info!(user.name = %username, "the account is new and was created");
             Ok(())

@@ -71,7 +71,7 @@ impl Peer {
 
     async fn login(&self, name: &str, password: &str) -> Result<(), ErrorCode> {
         let name: Username = name.parse().unwrap();
-        self.session.login(name, SecretString::from(password)).await.map_err(|failure| failure.code)
+        self.session.login(name, SecretString::from(password), None).await.map_err(|failure| failure.code)
     }
 }
 
@@ -249,12 +249,12 @@ async fn another_directory_is_tried_when_one_is_away() {
     away.go_down().await;
     let client = DirectoryClient::new(&[away.url(), there.url()], None).unwrap();
     let name: Username = "ana".parse().unwrap();
-    client.create_account(name.clone(), &"correct horse".to_owned().into()).await.unwrap();
+    client.create_account(name.clone(), &"correct horse".to_owned().into(), None).await.unwrap();
     assert_eq!(client.url(), there.url().as_str().trim_end_matches('/'));
 
     // An answer is an answer, also a refusal.
     away.come_up().await;
-    let twice = client.create_account(name, &"correct horse".to_owned().into()).await;
+    let twice = client.create_account(name, &"correct horse".to_owned().into(), None).await;
     assert_eq!(twice.unwrap_err().code, ErrorCode::AlreadyExists);
     assert!(away.known.lock().calls.is_empty());
     let id = ContentId::of(b"x");
@@ -273,8 +273,10 @@ async fn what_is_not_a_directory_is_named() {
     let router = axum::Router::new().fallback(|| async { (StatusCode::NOT_FOUND, "<h1>nginx</h1>") });
     lifecycle.spawn("web", async move { daemon::serve::serve(listener, router, None, &serving).await });
     let client = DirectoryClient::new(&[url.parse().unwrap()], None).unwrap();
-    let failure =
-        client.create_account("ana".parse().unwrap(), &"correct horse".to_owned().into()).await.unwrap_err();
+    let failure = client
+        .create_account("ana".parse().unwrap(), &"correct horse".to_owned().into(), None)
+        .await
+        .unwrap_err();
     assert_eq!(failure.code, ErrorCode::Unavailable);
     assert_eq!(failure.detail, format!("{url} answered 404 and not as a directory does"));
     lifecycle.finish().await;

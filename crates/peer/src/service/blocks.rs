@@ -19,42 +19,56 @@ pub struct Blocks {
     free: Arc<Mutex<Vec<Box<[u8]>>>>,
 }
 
-/// The filled start of a block, which goes back when it is dropped.
-struct Filled {
-    block: Option<Box<[u8]>>,
+/// A block to read into, which goes back when it is dropped.
+pub(super) struct Block {
+    bytes: Option<Box<[u8]>>,
+    /// Bytes from the start that are filled.
     length: usize,
     home: Blocks,
 }
 
 impl Blocks {
-    /// Lets `fill` write into the first `length` bytes of a block, and hands them out.
+    /// A block. To be taken where the reading is asked for, and not on the thread that will do it: there are dozens of
+    /// those, and an allocator that keeps a heap for each of them would keep a block for each.
+    pub(super) fn take(&self) -> Block {
+        let free = self.free.lock().pop();
+        let bytes = free.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
+        Block { bytes: Some(bytes), length: 0, home: self.clone() }
+    }
+}
+
+impl Block {
+    /// Lets `fill` write into the first `length` bytes, and hands them out.
     ///
     /// # Errors
     /// What `fill` says.
     ///
     /// # Panics
     /// Where `length` is more than [`BLOCK`]: the caller cuts its reads.
-    pub fn filled(&self, length: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<Bytes> {
-        let mut block = self.free.lock().pop().unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
-        let outcome = fill(&mut block[..length]);
-        let filled = Filled { block: Some(block), length, home: self.clone() };
-        outcome.map(|()| Bytes::from_owner(filled))
+    pub(super) fn filled(
+        mut self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Bytes> {
+        fill(&mut self.bytes.as_deref_mut().unwrap_or_default()[..length])?;
+        self.length = length;
+        Ok(Bytes::from_owner(self))
     }
 }
 
-impl AsRef<[u8]> for Filled {
+impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
-        self.block.as_deref().map_or(&[], |block| &block[..self.length])
+        self.bytes.as_deref().map_or(&[], |bytes| &bytes[..self.length])
     }
 }
 
-impl Drop for Filled {
+impl Drop for Block {
     fn drop(&mut self) {
         let mut free = self.home.free.lock();
-        if let Some(block) = self.block.take()
+        if let Some(bytes) = self.bytes.take()
             && free.len() < KEEP
         {
-            free.push(block);
+            free.push(bytes);
         }
     }
 }
@@ -67,6 +81,7 @@ mod tests {
     fn a_block_comes_back_when_its_last_slice_is_gone() {
         let blocks = Blocks::default();
         let bytes = blocks
+            .take()
             .filled(3, |to| {
                 to.copy_from_slice(b"abc");
                 Ok(())
@@ -77,7 +92,7 @@ mod tests {
         assert_eq!((slice.as_ref(), blocks.free.lock().len()), (b"bc".as_slice(), 0));
         drop(slice);
         assert_eq!(blocks.free.lock().len(), 1);
-        assert!(blocks.filled(3, |_| Err(io::ErrorKind::Other.into())).is_err());
+        assert!(blocks.take().filled(3, |_| Err(io::ErrorKind::Other.into())).is_err());
         assert_eq!(blocks.free.lock().len(), 1, "also after an error");
     }
 }

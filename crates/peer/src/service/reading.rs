@@ -11,7 +11,10 @@ use tokio::task::JoinHandle;
 use tracing::Span;
 use wire::ErrorCode;
 
-use super::{Blocks, OnChanged, Standing, UploadPlace, blocks::BLOCK};
+use super::{
+    Blocks, OnChanged, Standing, UploadPlace,
+    blocks::{BLOCK, Block},
+};
 use crate::{
     Failure,
     audit::Page,
@@ -65,9 +68,9 @@ impl Open {
         Ok(bytes.into())
     }
 
-    fn read(&self, range: &Range<u64>, blocks: &Blocks) -> Result<Bytes, Failure> {
+    fn read(&self, range: &Range<u64>, block: Block) -> Result<Bytes, Failure> {
         let length = usize::try_from(range.end - range.start).map_err(Failure::internal)?;
-        let read = blocks.filled(length, |to| self.file.read_exact_at(to, range.start));
+        let read = block.filled(length, |to| self.file.read_exact_at(to, range.start));
         self.check()?;
         read.map_err(|error| Failure::storage(&error))
     }
@@ -181,8 +184,8 @@ impl Reading {
         }
         let range = self.left.start..self.left.end.min(self.left.start + BLOCK as u64);
         self.left.start = range.end;
-        let (open, blocks) = (self.open.clone(), self.blocks.clone());
-        self.ahead = Some(tokio::task::spawn_blocking(move || open.read(&range, &blocks)));
+        let (open, block) = (self.open.clone(), self.blocks.take());
+        self.ahead = Some(tokio::task::spawn_blocking(move || open.read(&range, block)));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use content::ContentId;
+use directory::config::Registration;
 use futures::StreamExt;
 use http::{Method, StatusCode};
 use peer::link::{LinkError, Target};
@@ -333,4 +334,37 @@ async fn another_password_ends_the_other_sessions_and_this_peer_goes_on() {
     };
     until_within(HEARD, "it has logged in again", async || (online().await == 2).then_some(())).await;
     network.end([ana, laptop]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_an_invite_becomes_somebody_at_the_first_login_and_nobody_else_does() {
+    let network = Network::with(|config| {
+        config.admin_token = Some(ADMIN.to_owned().into());
+        config.registration = Registration::Invite;
+    })
+    .await;
+    let peer = network.peer_unconnected_with("machine", |settings| settings.username = None).await;
+    let http = reqwest::Client::builder().timeout(HEARD).no_proxy().build().unwrap();
+    let invites = network.url().join("/v1/invites").unwrap();
+    let made = http.post(invites).bearer_auth(ADMIN).json(&json!({ "uses": 1, "expires_in": 60 })).send();
+    let made: Value = made.await.unwrap().json().await.unwrap();
+    drop(http);
+    let login = async |username: &str, invite: Option<&Value>| {
+        let mut body = json!({ "username": username, "password": "correct horse" });
+        if let Some(invite) = invite {
+            body["invite"] = invite.clone();
+        }
+        let said = peer.post("/v1/login", &body).await;
+        (said.status, said.json()["detail"].as_str().unwrap_or_default().to_owned())
+    };
+
+    let (refused, why) = login("ana", None).await;
+    assert_eq!((refused, why.contains("invite")), (StatusCode::UNAUTHORIZED, true), "{why}");
+    let (refused, why) = login("ana", Some(&json!("another"))).await;
+    assert_eq!((refused, why.contains("invite")), (StatusCode::UNAUTHORIZED, true), "{why}");
+    assert_eq!(login("ana", Some(&made["invite"])).await.0, StatusCode::OK);
+    assert_eq!(login("ana", Some(&made["invite"])).await.0, StatusCode::OK, "a second login needs none");
+    assert_eq!(login("ben", Some(&made["invite"])).await.0, StatusCode::UNAUTHORIZED, "it is used up");
+    assert_eq!(peer.status().await.username, Some("ana".parse().unwrap()));
+    network.end([peer]).await;
 }

@@ -27,7 +27,8 @@ pub(super) async fn login(
     } else {
         ask("password: ")?
     };
-    let request = LoginRequest { username, password: password.expose_secret().to_owned().into() };
+    let request =
+        LoginRequest { username, password: password.expose_secret().to_owned().into(), invite: args.invite };
     let status: Status = api.post("/v1/login", &request).await?;
     if screen.json {
         return screen.json(&status);

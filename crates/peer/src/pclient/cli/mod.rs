@@ -102,6 +102,9 @@ pub struct LoginArgs {
     /// Read the password from the first line of standard input; without it, PEER_PASSWORD, or a question.
     #[arg(long)]
     pub password_stdin: bool,
+    /// What an admin of the directory gave you, where a new account needs it.
+    #[arg(long, value_name = "INVITE")]
+    pub invite: Option<String>,
     #[command(flatten)]
     pub common: Common,
 }

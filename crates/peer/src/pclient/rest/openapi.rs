@@ -105,7 +105,7 @@ fn peer() -> [Call; 5] {
         guarded(Call::get("/v1/status", "status", "Tells how the peer stands."))
             .answers::<Status>(StatusCode::OK, "In one look."),
         of_directory(Call::post("/v1/login", "login", "Logs in at the directory."))
-            .says("An account that is not there is created, where the directory does that.")
+            .says("An account that is not there is created, where the directory does that, or does it for who has an `invite`.")
             .body::<LoginRequest>()
             .answers::<Status>(StatusCode::OK, "The peer is logged in.")
             .refuses(Unauthenticated, "The username or the password is wrong.")

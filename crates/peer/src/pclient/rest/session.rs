@@ -20,7 +20,8 @@ pub(super) async fn login(
     _: NoQuery,
     JsonBody(request): JsonBody<LoginRequest>,
 ) -> Result<Json<Status>, Problem> {
-    pclient.session.login(request.username, request.password.as_str().into()).await?;
+    let LoginRequest { username, password, invite } = request;
+    pclient.session.login(username, password.as_str().into(), invite).await?;
     Ok(Json(pclient.status()))
 }
 

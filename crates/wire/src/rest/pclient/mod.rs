@@ -139,6 +139,9 @@ pub struct LoginRequest {
     /// At least 8 characters, at most 1,024 bytes.
     #[schema(value_type = String, min_length = 8, max_length = 1024)]
     pub password: Zeroizing<String>,
+    /// For an account that is not there yet, where the directory creates them by invite only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
 }
 
 /// One of this peer's own shared files.
@@ -490,8 +493,7 @@ pub enum OfferDirection {
 }
 
 /// `waiting`: sent, and no machine of theirs could be told yet. `offered`: received, and nobody has said anything to it
-/// yet. `delivered`: sent, and they see it. `accepted`. `declined`. `expired`: seven days went by, or it is no longer to
-/// be had.
+/// yet. `delivered`: sent, and they see it. `accepted`. `declined`. `expired`: seven days went by, or it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OfferState {

@@ -46,8 +46,8 @@ export function watchClosely(signal) {
   look();
 }
 
-export async function logIn(username, password) {
-  take(await call('POST', '/v1/login', { json: { username, password } }));
+export async function logIn(username, password, invite) {
+  take(await call('POST', '/v1/login', { json: { username, password, ...(invite && { invite }) } }));
 }
 
 export async function logOut() {

@@ -15,6 +15,7 @@ export function show(main, _, signal) {
     id: 'password', name: 'password', type: 'password', required: true, minlength: 8, autocomplete: 'current-password', class: 'wide',
     'aria-describedby': 'password-hint',
   });
+  const invite = h('input', { id: 'invite', name: 'invite', autocomplete: 'off', spellcheck: 'false', class: 'wide', 'aria-describedby': 'invite-hint' });
   const button = h('button', { class: 'primary' }, 'Log in');
   const where = h('code', {});
   const why = h('p', { class: 'warn-text' });
@@ -22,11 +23,11 @@ export function show(main, _, signal) {
     class: 'gate',
     onsubmit(event) {
       event.preventDefault();
-      act(button, 'Not logged in.', () => logIn(username.value, password.value));
+      act(button, 'Not logged in.', () => logIn(username.value, password.value, invite.value.trim()));
     },
   },
   h('h1', {}, 'Log in'),
-  h('p', { class: 'dim' }, 'At the directory ', where, '. If the name is free, and anybody may join, this creates the account.'),
+  h('p', { class: 'dim' }, 'At the directory ', where, '. If the name is free, and anybody may join or you have an invite, this creates the account.'),
   why,
   h('label', { for: 'username' }, 'Username'),
   username,
@@ -34,6 +35,9 @@ export function show(main, _, signal) {
   h('label', { for: 'password' }, 'Password'),
   password,
   h('p', { class: 'dim hint', id: 'password-hint' }, 'At least 8 characters.'),
+  h('label', { for: 'invite' }, 'Invite'),
+  invite,
+  h('p', { class: 'dim hint', id: 'invite-hint' }, 'Only for a new account where one is needed. An admin of the directory gives it.'),
   button));
   status.watch((now) => {
     say(where, now?.directory.url ?? '');
