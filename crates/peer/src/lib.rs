@@ -42,5 +42,6 @@ pub mod store;
 pub mod throttle;
 pub mod tls;
 pub mod trust;
+mod turns;
 
 pub use failure::Failure;

@@ -28,7 +28,6 @@ mod refused;
 mod small;
 mod sources;
 mod span;
-mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -57,7 +56,6 @@ use self::{
     engine::Engine,
     entry::{Entry, Stage, Stop},
     here::Before,
-    turns::Turns,
 };
 use crate::{
     Failure,
@@ -69,6 +67,7 @@ use crate::{
     relay::Limits,
     store::{Store, downloads as table},
     throttle::Throttle,
+    turns::Turns,
 };
 
 /// The most downloads that are remembered, the finished ones among them.
@@ -165,7 +164,7 @@ impl Downloads {
     /// # Errors
     /// Where the store refuses, or too many downloads are remembered.
     pub async fn start(&self, id: ContentId, name: Option<SafeName>) -> Result<(Download, bool), Failure> {
-        let _turn = self.turns.of([id]).await;
+        let _turn = self.turns.of([id.as_bytes()]).await;
         if let Some(entry) = self.alive(&id).filter(|entry| entry.seq().is_some()) {
             return Ok((entry.view(), false));
         }
@@ -234,7 +233,7 @@ impl Downloads {
     /// # Errors
     /// `not_found`; `unprocessable` for one that is done.
     pub async fn resume(&self, id: &str) -> Result<Download, Failure> {
-        let _turn = self.turns.of([self.existing(id)?.content_id]).await;
+        let _turn = self.turns.of([self.existing(id)?.content_id.as_bytes()]).await;
         let entry = self.existing(id)?;
         match entry.view().state {
             DownloadState::Paused | DownloadState::Failed => {
@@ -264,7 +263,7 @@ impl Downloads {
     /// # Errors
     /// `not_found`; where the store refuses.
     pub async fn cancel(&self, id: &str) -> Result<(), Failure> {
-        let _turn = self.turns.of([self.existing(id)?.content_id]).await;
+        let _turn = self.turns.of([self.existing(id)?.content_id.as_bytes()]).await;
         // Somebody else may have ended it meanwhile.
         let entry = self.existing(id)?;
         entry.stop(Stop::Cancel).await;

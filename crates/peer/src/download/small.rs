@@ -72,7 +72,7 @@ pub(super) async fn start_many(
     downloads: &Downloads,
     wanted: Vec<(ContentId, Option<SafeName>)>,
 ) -> Result<Vec<Download>, Failure> {
-    let turns = downloads.turns.of(wanted.iter().map(|(id, _)| *id)).await;
+    let turns = downloads.turns.of(wanted.iter().map(|(id, _)| id.as_bytes())).await;
     let (mut answers, mut fresh) = (BTreeMap::new(), Vec::new());
     let mut seen = BTreeMap::new();
     let mut doubtful = BTreeMap::new();

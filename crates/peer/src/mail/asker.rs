@@ -31,6 +31,7 @@ use crate::{
         Store,
         mail::{self as table, WantRow},
     },
+    turns::Turns,
 };
 
 /// Parcels of one download that wait to be written.
@@ -79,6 +80,8 @@ pub(super) struct Inner {
     opened: tokio::sync::Notify,
     /// Takes what is said to offers that were left.
     offers: mpsc::Sender<OfferAnswered>,
+    /// One letter of an offer is left at a time.
+    pub(super) turns: Turns,
     /// Machines whose queues took no offer, until when they are left alone, and why.
     pub(super) unposted: Mutex<HashMap<PeerId, (Instant, String)>>,
 }
@@ -108,6 +111,7 @@ impl Mail {
             inboxes: Mutex::default(),
             opened: tokio::sync::Notify::new(),
             offers,
+            turns: Turns::default(),
             unposted: Mutex::default(),
         };
         let mail = Self { inner: Arc::new(inner) };

@@ -63,6 +63,8 @@ impl Mail {
         }
         let token: [u8; 16] =
             offer.offer_id.as_ref().try_into().map_err(|_| "an offer id has 16 bytes".to_owned())?;
+        // Who makes an offer and who looks again may do so at once: the second finds the letter of the first.
+        let _turn = self.inner.turns.of([token]).await;
         if self.lies_there(to, &token)? {
             return Ok(());
         }

@@ -60,8 +60,10 @@ async fn an_offer_is_found_while_its_sender_is_off() {
     let ben = ben.end().await;
     let file = big(700, 5);
     let id = ana.share("for later.bin", &file).await;
-    let made = send(&ana, id, "ben").await;
-    assert_eq!((made.state, made.why.as_deref()), (OfferState::Waiting, Some(AT_THE_RELAY)));
+    // Made by many at once, it is one offer and one letter.
+    for made in futures::future::join_all((0..8).map(|_| send(&ana, id, "ben"))).await {
+        assert_eq!((made.state, made.why.as_deref()), (OfferState::Waiting, Some(AT_THE_RELAY)));
+    }
     assert_eq!(waiting(&broker, ben_id, "wants").await, 1);
     // Whoever looks again finds that it lies there, also after a restart.
     let ana = Peer::again(ana.end().await).await;
