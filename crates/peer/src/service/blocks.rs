@@ -21,7 +21,7 @@ pub struct Blocks {
 
 /// A block to read into, which goes back when it is dropped.
 pub(super) struct Block {
-    bytes: Option<Box<[u8]>>,
+    bytes: Box<[u8]>,
     /// Bytes from the start that are filled.
     length: usize,
     home: Blocks,
@@ -33,7 +33,7 @@ impl Blocks {
     pub(super) fn take(&self) -> Block {
         let free = self.free.lock().pop();
         let bytes = free.unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice());
-        Block { bytes: Some(bytes), length: 0, home: self.clone() }
+        Block { bytes, length: 0, home: self.clone() }
     }
 }
 
@@ -50,7 +50,7 @@ impl Block {
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<Bytes> {
-        fill(&mut self.bytes.as_deref_mut().unwrap_or_default()[..length])?;
+        fill(&mut self.bytes[..length])?;
         self.length = length;
         Ok(Bytes::from_owner(self))
     }
@@ -58,17 +58,15 @@ impl Block {
 
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
-        self.bytes.as_deref().map_or(&[], |bytes| &bytes[..self.length])
+        &self.bytes[..self.length]
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
         let mut free = self.home.free.lock();
-        if let Some(bytes) = self.bytes.take()
-            && free.len() < KEEP
-        {
-            free.push(bytes);
+        if free.len() < KEEP {
+            free.push(std::mem::take(&mut self.bytes));
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::{MIB, big};
 const PEER: &str = env!("CARGO_BIN_EXE_testnet-peer");
 /// What no message, however many and however wrong, takes a peer beyond.
 const MOST_MEMORY: u64 = 300 << 20;
+/// What a caller who takes all places and reads nothing has been seen to cost, and a third more. With a read buffer kept by
+/// each thread it was 260 MiB and more.
+const MOST_BY_A_CALLER: u64 = 240 << 20;
 const METHODS: [&str; 6] = ["List", "Describe", "Fetch", "FetchMany", "Watch", "Offer"];
 /// Window sizes of SETTINGS: of a stream, and the header table.
 const WINDOW: u16 = 4;
@@ -265,7 +268,7 @@ async fn a_hostile_caller_takes_neither_memory_nor_anybodys_turn() {
     ben.fetch(id).await;
     let peak = peak_memory(&ana);
     println!("peak memory: {} MiB", peak >> 20);
-    assert!(peak < MOST_MEMORY, "{peak} bytes");
+    assert!(peak < MOST_BY_A_CALLER, "{peak} bytes");
     drop((connections, unfinished, unread));
     assert_eq!(ana.terminate().await, Some(0));
     drop(member);
