@@ -295,7 +295,7 @@ impl<'a> Pass<'a> {
 
 impl Inner {
     /// Queues a file for hashing, unless it is on its way already. False where there is no room for urgent ones.
-    fn send_off(self: &Arc<Self>, path: &Path, stamp: FileStamp, urgent: bool) -> bool {
+    pub(super) fn send_off(self: &Arc<Self>, path: &Path, stamp: FileStamp, urgent: bool) -> bool {
         if self.library.by_path(path).is_some_and(|entry| entry.stamp == stamp) {
             return true;
         }

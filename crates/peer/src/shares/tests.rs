@@ -15,6 +15,8 @@ use tokio::sync::broadcast;
 use super::*;
 use crate::store::Store;
 
+mod changing;
+
 /// Shared folders on disk, and everything that follows them.
 struct Home {
     folder: tempfile::TempDir,
@@ -216,42 +218,6 @@ async fn a_file_that_is_being_written_is_hashed_once_when_it_is_quiet() {
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     home.has(&["growing"]).await;
-    home.stop().await;
-}
-
-#[tokio::test]
-async fn a_file_that_changes_while_it_is_hashed_is_hashed_again() {
-    let home = Home::new().await;
-    let hasher = Hasher::start(2, PathBuf::new()).unwrap();
-    // Where nobody else looks at it, and so large that its writer gets a turn meanwhile however busy the machine is.
-    let path = home.folder.path().join("huge");
-    let file = fs::File::create(&path).unwrap();
-    file.set_len(1 << 30).unwrap();
-    let ended = Arc::new(AtomicBool::new(false));
-    let writer = std::thread::spawn({
-        let ended = ended.clone();
-        move || {
-            while !ended.load(Ordering::Relaxed) {
-                file.write_all_at(b"x", 5).unwrap();
-            }
-            file.set_len(3 * PIECE_SIZE).unwrap();
-        }
-    });
-    let hashed = hasher.hash(path.clone(), 0, Cancel::default()).await;
-    ended.store(true, Ordering::Relaxed);
-    writer.join().unwrap();
-    assert!(matches!(hashed, Err(HashError::Changed)), "{hashed:?}");
-    fs::rename(&path, home.path("huge")).unwrap();
-    let path = home.path("huge");
-    let entry = share(&home, &path).await.unwrap();
-    assert_eq!(entry.content_id, ContentId::of(&all(&path)));
-
-    let cancel = Cancel::new(AtomicBool::new(true));
-    let hashed = hasher.hash(path.clone(), 0, cancel).await;
-    assert!(matches!(hashed, Err(HashError::Cancelled)));
-    assert_eq!(hasher.pending(), (0, 0));
-    hasher.close();
-    assert!(hasher.hash(path, 0, Cancel::default()).await.is_err());
     home.stop().await;
 }
 
