@@ -207,3 +207,57 @@ test('a transfer that is asked for while the list of them is on its way stands i
   assert.deepEqual(page.faults, []);
   await page.context().close();
 });
+
+test('an offer that comes while the list of them is read anew is in it soon', async () => {
+  const page = await openPage(browser, beto.url);
+  await page.goto('/#/offers');
+  const rows = page.locator('.rows > li');
+  await rows.first().waitFor();
+  const [before, { items }] = [await rows.count(), await ana.ask('GET', '/v1/files')];
+  const [first, second] = items.filter(({ name }) => /half|notes/.test(name));
+  let release;
+  const held = new Promise((resolve) => { release = resolve; });
+  let reads = 0;
+  await page.route('**/v1/offers?*direction=received*', async (route) => {
+    reads += 1;
+    const response = await route.fetch();
+    await held;
+    await route.fulfill({ response });
+  });
+  await ana.ask('POST', '/v1/offers', { content_id: first.content_id, to: 'beto' });
+  await until('the list is read anew', () => reads === 1);
+  await ana.ask('POST', '/v1/offers', { content_id: second.content_id, to: 'beto' });
+  await page.locator('#views .open', { hasText: `${before + 2} ` }).waitFor();
+  release();
+  await until('both are in it', async () => await rows.count() === before + 2);
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
+test('who has an invite joins with it', async () => {
+  const invited = await Network.start({ DIRECTORY_REGISTRATION: 'invite', DIRECTORY_ADMIN_TOKEN: TOKEN });
+  try {
+    const dora = await invited.peer('dora', { PEER_USERNAME: '', PEER_PASSWORD: '' });
+    const made = await fetch(`${invited.url}/v1/invites`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ uses: 1, expires_in: 60 }),
+    });
+    const { invite } = await made.json();
+    const page = await openPage(browser, dora.url);
+    page.expect('401');
+    await page.goto('/');
+    await page.getByLabel('Username').fill('dora');
+    await page.getByLabel('Password').fill('password of dora');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByRole('alert').filter({ hasText: 'by invite only' }).first().waitFor();
+    await page.getByLabel('Invite').fill(` ${invite} `);
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.locator('#views').getByRole('link', { name: 'My files' }).waitFor();
+    assert.equal((await dora.ask('GET', '/v1/status')).username, 'dora');
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  } finally {
+    await invited.stop();
+  }
+});
