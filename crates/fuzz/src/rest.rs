@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use wire::{
     PeerId, Username,
     http::{page, read_json, read_query},
-    rest::{Audience, directory as d, pclient as p},
+    rest::{Audience, accounts as a, directory as d, pclient as p},
 };
 
 use crate::{frugally, input::Input, is_short};
@@ -33,7 +33,7 @@ pub(crate) fn request_body(data: &[u8]) {
         3 => read_twice::<d::LocateRequest>(body),
         4 => read_twice::<d::Report>(body),
         5 => read_twice::<d::InviteRequest>(body),
-        6 => read_twice::<p::LoginRequest>(body),
+        6 => read_twice::<a::LoginRequest>(body),
         7 => read_twice::<p::ShareRequest>(body),
         8 => read_twice::<p::FilePatch>(body),
         9 => read_twice::<p::BatchRequest>(body),

@@ -149,9 +149,10 @@ impl DirectoryClient {
         &self,
         username: Username,
         password: &SecretString,
-        invite: Option<String>,
+        invite: Option<&SecretString>,
     ) -> Result<AccountReply, Failure> {
         let password = password.expose_secret().to_owned().into();
+        let invite = invite.map(|invite| invite.expose_secret().to_owned().into());
         let body = AccountRequest { username, password, invite };
         self.ask(Call::post("/v1/accounts", &body)?.without_token()).await
     }

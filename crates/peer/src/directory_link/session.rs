@@ -85,7 +85,7 @@ enum Command {
     Login {
         username: Username,
         password: SecretString,
-        invite: Option<String>,
+        invite: Option<SecretString>,
         reply: oneshot::Sender<Result<(), Failure>>,
     },
     Logout {
@@ -147,7 +147,7 @@ impl Session {
         &self,
         username: Username,
         password: SecretString,
-        invite: Option<String>,
+        invite: Option<SecretString>,
     ) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Login { username, password, invite, reply }).await?;
@@ -254,7 +254,7 @@ impl Worker {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Login { username, password, invite, reply } => {
-                let opened = self.open(&username, &password, invite).await;
+                let opened = self.open(&username, &password, invite.as_ref()).await;
                 if opened.is_ok() {
                     self.credentials = Some((username, password));
                 }
@@ -360,7 +360,7 @@ impl Worker {
         &mut self,
         username: &Username,
         password: &SecretString,
-        invite: Option<String>,
+        invite: Option<&SecretString>,
     ) -> Result<(), Failure> {
         let request = SessionRequest {
             username: username.clone(),
@@ -510,7 +510,7 @@ async fn create_account(
     client: &DirectoryClient,
     username: &Username,
     password: &SecretString,
-    invite: Option<String>,
+    invite: Option<&SecretString>,
     refused: Failure,
 ) -> Result<(), Failure> {
     match client.create_account(username.clone(), password, invite).await {

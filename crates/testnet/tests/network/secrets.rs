@@ -195,6 +195,13 @@ async fn secrets_show_nowhere_however_much_is_logged() {
     account["invite"] = json!(invite);
     directory.ask("POST", "/v1/accounts", "", &account).await;
     directory.ask("POST", "/v1/accounts", "", &account).await;
+    peer.ask(
+        "POST",
+        "/v1/login",
+        PCLIENT,
+        &json!({ "username": "eve", "password": OTHER, "invite": invite }),
+    )
+    .await;
     secrets.push(invite);
     directory.ask("POST", "/v1/accounts", "", &login("Ben!", OTHER)).await;
     directory.ask("POST", "/v1/accounts", "", &json!({ "password": OTHER, "username": 7 })).await;

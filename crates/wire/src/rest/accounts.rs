@@ -72,6 +72,20 @@ pub struct SessionItem {
     pub current: bool,
 }
 
+/// Who logs in, at pclient.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    pub username: Username,
+    /// At least 8 characters, at most 1,024 bytes.
+    #[schema(value_type = String, min_length = 8, max_length = 1024)]
+    pub password: Zeroizing<String>,
+    /// For an account that is not there yet, where the directory creates them by invite only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub invite: Option<Zeroizing<String>>,
+}
+
 /// Another password for an account.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +143,12 @@ pub struct Revoked {
     pub username: Username,
     /// No certificate from before is valid after this.
     pub until: Timestamp,
+}
+
+impl std::fmt::Debug for LoginRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoginRequest").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for PasswordRequest {

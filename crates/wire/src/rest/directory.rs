@@ -27,7 +27,8 @@ pub struct AccountRequest {
     pub password: Zeroizing<String>,
     /// What an admin gave, where the directory creates accounts by invite only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub invite: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub invite: Option<Zeroizing<String>>,
 }
 
 /// The account that was created.

@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal};
 
 use http::Method;
 use secrecy::{ExposeSecret, SecretString};
-use wire::rest::pclient::{LoginRequest, Status};
+use wire::rest::{accounts::LoginRequest, pclient::Status};
 
 use super::{Exit, LoginArgs, Stop, api::Api, screen::Screen};
 use crate::config::Settings;
@@ -27,8 +27,8 @@ pub(super) async fn login(
     } else {
         ask("password: ")?
     };
-    let request =
-        LoginRequest { username, password: password.expose_secret().to_owned().into(), invite: args.invite };
+    let invite = args.invite.map(|invite| invite.expose_secret().to_owned().into());
+    let request = LoginRequest { username, password: password.expose_secret().to_owned().into(), invite };
     let status: Status = api.post("/v1/login", &request).await?;
     if screen.json {
         return screen.json(&status);

@@ -25,6 +25,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Subcommand};
 use content::ContentId;
 use daemon::settings::ByteSize;
+use secrecy::SecretString;
 use url::Url;
 use wire::{ErrorCode, Member, Username};
 
@@ -104,7 +105,7 @@ pub struct LoginArgs {
     pub password_stdin: bool,
     /// What an admin of the directory gave you, where a new account needs it.
     #[arg(long, value_name = "INVITE")]
-    pub invite: Option<String>,
+    pub invite: Option<SecretString>,
     #[command(flatten)]
     pub common: Common,
 }

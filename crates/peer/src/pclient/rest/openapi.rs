@@ -27,13 +27,13 @@ use wire::{
         openapi::{Api, Call},
     },
     rest::{
-        accounts::{Group, GroupRequest, PasswordRequest, SessionItem},
+        accounts::{Group, GroupRequest, LoginRequest, PasswordRequest, SessionItem},
         directory::{PageQuery, PeerFile, PeersQuery, SearchItem, SearchQuery},
         pclient::{
             AuditEntry, AuditQuery, BatchReply, BatchRequest, Download, DownloadRequest, DownloadsQuery,
-            Event, Examination, FilePatch, FilesQuery, HolderWithPath, LoginRequest, Offer, OfferRequest,
-            OffersQuery, PeerWithPath, Pieces, ShareFolderReply, ShareReply, ShareRequest, SharedFile,
-            Status, Ticket, TicketRequest,
+            Event, Examination, FilePatch, FilesQuery, HolderWithPath, Offer, OfferRequest, OffersQuery,
+            PeerWithPath, Pieces, ShareFolderReply, ShareReply, ShareRequest, SharedFile, Status, Ticket,
+            TicketRequest,
         },
         schema::Number,
     },
@@ -105,7 +105,7 @@ fn peer() -> [Call; 5] {
         guarded(Call::get("/v1/status", "status", "Tells how the peer stands."))
             .answers::<Status>(StatusCode::OK, "In one look."),
         of_directory(Call::post("/v1/login", "login", "Logs in at the directory."))
-            .says("An account that is not there is created, where the directory does that, or does it for who has an `invite`.")
+            .says("An account that is not there is created, where the directory does that: for everybody, or with an `invite`.")
             .body::<LoginRequest>()
             .answers::<Status>(StatusCode::OK, "The peer is logged in.")
             .refuses(Unauthenticated, "The username or the password is wrong.")

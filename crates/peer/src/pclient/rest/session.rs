@@ -7,9 +7,9 @@ use wire::{
     http::{JsonBody, Path, Problem, Query, page},
     rest::{
         Page,
-        accounts::{PasswordRequest, SessionItem},
+        accounts::{LoginRequest, PasswordRequest, SessionItem},
         directory::PageQuery,
-        pclient::{LoginRequest, Status},
+        pclient::Status,
     },
 };
 
@@ -21,7 +21,10 @@ pub(super) async fn login(
     JsonBody(request): JsonBody<LoginRequest>,
 ) -> Result<Json<Status>, Problem> {
     let LoginRequest { username, password, invite } = request;
-    pclient.session.login(username, password.as_str().into(), invite).await?;
+    pclient
+        .session
+        .login(username, password.as_str().into(), invite.map(|invite| invite.as_str().into()))
+        .await?;
     Ok(Json(pclient.status()))
 }
 

@@ -7,7 +7,6 @@ use content::{ContentId, PIECE_SIZE, PieceSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zeroize::Zeroizing;
 
 pub use self::audit::{AuditEntry, AuditQuery, FetchPath};
 use super::{
@@ -129,19 +128,6 @@ pub enum CheckResult {
     Ok,
     Warning,
     Failed,
-}
-
-/// Who logs in.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LoginRequest {
-    pub username: Username,
-    /// At least 8 characters, at most 1,024 bytes.
-    #[schema(value_type = String, min_length = 8, max_length = 1024)]
-    pub password: Zeroizing<String>,
-    /// For an account that is not there yet, where the directory creates them by invite only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub invite: Option<String>,
 }
 
 /// One of this peer's own shared files.
@@ -493,7 +479,8 @@ pub enum OfferDirection {
 }
 
 /// `waiting`: sent, and no machine of theirs could be told yet. `offered`: received, and nobody has said anything to it
-/// yet. `delivered`: sent, and they see it. `accepted`. `declined`. `expired`: seven days went by, or it is gone.
+/// yet. `delivered`: sent, and they see it. `accepted`. `declined`. `expired`: seven days went by, or it is no longer to
+/// be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OfferState {
@@ -574,12 +561,6 @@ pub enum FileEvent {
         /// Why.
         detail: String,
     },
-}
-
-impl std::fmt::Debug for LoginRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoginRequest").field("username", &self.username).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
