@@ -1,16 +1,12 @@
 //! A name that is taken off the list, over the relay: answers that are under way, and those that wait for the broker.
 
-use std::time::Duration;
-
 use content::ContentId;
 use serde_json::json;
-use testnet::{Api, Network, Rabbit, RabbitOptions, until, until_within};
+use testnet::{Api, Network, Rabbit, RabbitOptions, until};
 use wire::rest::pclient::{Download, DownloadState};
 
 use super::{mail::on_the_relay, talk::relay_only};
 use crate::{MIB, big};
-
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 async fn set_audience(peer: &Api, id: ContentId, audience: &[&str]) {
     let patch = peer.request(http::Method::PATCH, &format!("/v1/files/{id}"));
@@ -18,8 +14,9 @@ async fn set_audience(peer: &Api, id: ContentId, audience: &[&str]) {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
+/// How soon shows in what is still sent after it, at a limited rate: a second's worth at most.
 async fn is_cut_off(receiver: &Api, download: &Download) {
-    until_within(AT_ONCE, "the transfer is cut off, and the receiver says so", async || {
+    until("the transfer is cut off, and the receiver says so", async || {
         let now = receiver.download(&download.id).await;
         let said = now.note.as_ref().is_some_and(|note| note.starts_with("no longer shared with you by ben"));
         (now.state == DownloadState::Waiting && said).then_some(())
