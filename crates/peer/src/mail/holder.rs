@@ -24,7 +24,7 @@ use crate::{
     link::Rung,
     pserver::{consumed, may_go, sent},
     relay::{
-        Relay,
+        Refused, Relay,
         broker::Receipt,
         message::{Incoming, MessageId, Route},
         open::{Asked, Unopened},
@@ -34,13 +34,17 @@ use crate::{
     service::{Service, VALUES_PER_PAGE},
     store::{
         Store,
-        mail::{self as table, PromiseRow},
+        mail::{self as table, PromiseRow, Taken},
     },
     tls::Caller,
 };
 
 /// Wants of all peers that are kept at once.
 const MOST_PROMISES: u32 = 1_000;
+/// Wants and offers that were answered are remembered for so long, and so many of them. What the broker keeps of them
+/// is older by a week at most.
+const REMEMBERED: Duration = Duration::from_secs(60 * 24 * 60 * 60);
+const MOST_REMEMBERED: u32 = 100_000;
 /// How long a full mailbox is tried.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A mailbox that was full is left alone for so long, twice as long each time.
@@ -170,6 +174,12 @@ impl Holder {
     /// Shows it to the user, and says so to the mailbox of whoever made it.
     async fn take_offer(&mut self, asked: Asked) -> Option<Letter> {
         let Ask::Offer(offer) = &asked.ask else { return None };
+        let (sender, ticket) = (asked.caller.peer_id, asked.request);
+        if self.store.read(|c| table::is_answered(c, sender, &ticket)).unwrap_or(false) {
+            Refused::Replayed.count();
+            asked.receipt.done().await;
+            return None;
+        }
         let answer = self.service.offer(&asked.caller, offer).await;
         if matches!(&answer, Err(failure) if failure.code == ErrorCode::Unavailable) {
             return Some(Letter::Open(Box::new(asked)));
@@ -184,6 +194,7 @@ impl Holder {
             tracing::debug!(peer.id = %asker, "an offer could not be answered by mail");
             self.rest(asker);
         }
+        self.set_answered(asker, request).await;
         receipt.done().await;
         None
     }
@@ -223,8 +234,12 @@ impl Holder {
         };
         self.resting.remove(&promise.asker);
         match self.store.write(move |t| table::add_promise(t, &promise, MOST_PROMISES)).await {
-            Ok(true) => receipt.done().await,
-            Ok(false) => {
+            Ok(Taken::Yes) => receipt.done().await,
+            Ok(Taken::Copy) => {
+                Refused::Replayed.count();
+                receipt.done().await;
+            }
+            Ok(Taken::Full) => {
                 metrics::counter!("trueque_refusals_total", "reason" => "too many wants").increment(1);
                 receipt.refuse(false).await;
             }
@@ -259,10 +274,7 @@ impl Holder {
             match self.keep(&promise).await {
                 Ok(Kept::Whole) => {
                     self.resting.remove(&asker);
-                    let ticket = promise.ticket;
-                    if let Err(error) = self.store.write(move |t| table::keep_promise(t, &ticket)).await {
-                        tracing::warn!(%error, "a want that was answered could not be forgotten");
-                    }
+                    self.set_answered(asker, promise.ticket).await;
                 }
                 Ok(Kept::InPart) => next = next.min(self.rest(asker)),
                 Err(error) => {
@@ -272,6 +284,17 @@ impl Holder {
             }
         }
         next
+    }
+
+    /// A copy of it is not answered again.
+    async fn set_answered(&self, sender: PeerId, ticket: MessageId) {
+        let now = self.clock.now().as_second();
+        let oldest = now - REMEMBERED.as_secs().cast_signed();
+        let noted =
+            self.store.write(move |t| table::set_answered(t, sender, &ticket, now, oldest, MOST_REMEMBERED));
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "what was answered could not be noted");
+        }
     }
 
     fn rest(&mut self, asker: PeerId) -> Duration {

@@ -55,6 +55,18 @@ CREATE TABLE offer_letters (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// A later step of [`super::schema`].
+pub(super) const ANSWERED: &str = "
+-- Wants and offers that are done with: a copy of one is not answered again.
+CREATE TABLE answered_letters (
+    sender      BLOB NOT NULL,
+    ticket      BLOB NOT NULL,
+    answered_at INTEGER NOT NULL,
+    PRIMARY KEY (sender, ticket)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX answered_letters_by_age ON answered_letters (answered_at);
+";
+
 /// Names a want, and the request whose answers come for it.
 pub(crate) type Ticket = [u8; 16];
 
@@ -212,16 +224,37 @@ fn read_letter(row: &Row<'_>) -> rusqlite::Result<OfferLetterRow> {
     })
 }
 
-/// Takes a want, unless `most` others are taken already. True where it was taken.
-pub(crate) fn add_promise(t: &Transaction<'_>, promise: &PromiseRow, most: u32) -> rusqlite::Result<bool> {
+/// What became of a want that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Yes,
+    /// It is being answered, or was.
+    Copy,
+    /// There are as many as there may be.
+    Full,
+}
+
+/// Takes a want, unless `most` others are taken already.
+pub(crate) fn add_promise(t: &Transaction<'_>, promise: &PromiseRow, most: u32) -> rusqlite::Result<Taken> {
+    let same = "SELECT EXISTS (SELECT 1 FROM promises WHERE asker = ?1 AND ticket = ?2)";
+    let under_way = t.query_row(same, params![promise.asker.as_bytes(), promise.ticket], |row| row.get(0))?;
+    if under_way || is_answered(t, promise.asker, &promise.ticket)? {
+        return Ok(Taken::Copy);
+    }
     let others: u32 = t.query_row(
         "SELECT count(*) FROM promises WHERE asker <> ?1 OR content_id <> ?2",
         params![promise.asker.as_bytes(), promise.content_id.as_bytes()],
         |row| row.get(0),
     )?;
     if others >= most {
-        return Ok(false);
+        return Ok(Taken::Full);
     }
+    // The want whose place it takes does not come back either.
+    t.prepare_cached(
+        "INSERT OR IGNORE INTO answered_letters (sender, ticket, answered_at)
+         SELECT asker, ticket, ?3 FROM promises WHERE asker = ?1 AND content_id = ?2",
+    )?
+    .execute(params![promise.asker.as_bytes(), promise.content_id.as_bytes(), promise.asked_at])?;
     t.prepare_cached(
         "INSERT OR REPLACE INTO promises (asker, content_id, username, ticket, reply_key, missing, asked_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -235,7 +268,38 @@ pub(crate) fn add_promise(t: &Transaction<'_>, promise: &PromiseRow, most: u32) 
         promise.missing,
         promise.asked_at
     ])?;
-    Ok(true)
+    Ok(Taken::Yes)
+}
+
+/// Whether a want or an offer was answered for good.
+pub(crate) fn is_answered(c: &Connection, sender: PeerId, ticket: &Ticket) -> rusqlite::Result<bool> {
+    c.prepare_cached("SELECT EXISTS (SELECT 1 FROM answered_letters WHERE sender = ?1 AND ticket = ?2)")?
+        .query_row(params![sender.as_bytes(), ticket], |row| row.get(0))
+}
+
+/// Notes that a want or an offer was answered for good; a promise is kept by that. Forgets those from before `oldest`, in
+/// Unix seconds, and the oldest of more than `most`.
+pub(crate) fn set_answered(
+    t: &Transaction<'_>,
+    sender: PeerId,
+    ticket: &Ticket,
+    now: i64,
+    oldest: i64,
+    most: u32,
+) -> rusqlite::Result<()> {
+    t.prepare_cached("DELETE FROM promises WHERE asker = ?1 AND ticket = ?2")?
+        .execute(params![sender.as_bytes(), ticket])?;
+    t.prepare_cached(
+        "INSERT OR IGNORE INTO answered_letters (sender, ticket, answered_at) VALUES (?1, ?2, ?3)",
+    )?
+    .execute(params![sender.as_bytes(), ticket, now])?;
+    t.prepare_cached("DELETE FROM answered_letters WHERE answered_at < ?1")?.execute([oldest])?;
+    t.prepare_cached(
+        "DELETE FROM answered_letters WHERE (sender, ticket) IN
+         (SELECT sender, ticket FROM answered_letters ORDER BY answered_at DESC LIMIT -1 OFFSET ?1)",
+    )?
+    .execute([most])
+    .map(|_| ())
 }
 
 /// All of them, oldest first.
@@ -266,8 +330,4 @@ pub(crate) fn set_missing(t: &Transaction<'_>, ticket: &Ticket, missing: &[u8]) 
     t.prepare_cached("UPDATE promises SET missing = ?2 WHERE ticket = ?1")?
         .execute(params![ticket, missing])
         .map(|_| ())
-}
-
-pub(crate) fn keep_promise(t: &Transaction<'_>, ticket: &Ticket) -> rusqlite::Result<()> {
-    t.execute("DELETE FROM promises WHERE ticket = ?1", [ticket]).map(|_| ())
 }

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     CARE,
     super::mail::LETTERS,
     super::audit::AUDIT,
+    super::mail::ANSWERED,
 ];
 
 /// Brings the tables up to date.

@@ -6,6 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use daemon::Lifecycle;
 use futures::StreamExt;
+use http::StatusCode;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     message::Delivery,
@@ -17,11 +18,15 @@ use lapin::{
 };
 use parking_lot::Mutex;
 use peer::link::{Link, LinkError, Rung, Target};
+use serde_json::json;
 use testnet::{Network, PATIENCE, Peer, Rabbit, RabbitOptions, sample, until};
 use tokio::time::timeout;
 use wire::PeerId;
 
-use super::talk::relay_only;
+use super::{
+    mail::{on_the_relay, until_offline},
+    talk::relay_only,
+};
 use crate::MIB;
 
 /// The flags of an answer that is not sealed.
@@ -420,4 +425,63 @@ async fn what_ends_is_noticed_and_new_keys_are_found() {
     until("it goes on by itself", async || link.describe(id, 0).await.ok()).await;
     drop((link, states));
     network.end([ana, ben]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_left_for_a_peer_is_answered_once() {
+    daemon::metrics::init().unwrap();
+    let rabbit = Rabbit::start(RabbitOptions::default()).await;
+    let tap = Tap::on(&rabbit).await;
+    let url = rabbit.url();
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
+    on_the_relay(&ana).await;
+    on_the_relay(&ben).await;
+    let [ana_id, ben_id] = [ana.peer_id().await, ben.peer_id().await];
+    let id = ben.share("for later.bin", &sample(610, 2 * MIB)).await;
+    ana.found("for later", id, 1).await;
+    let ben = ben.end().await;
+    until_offline(&ana, "for later").await;
+    let download = ana.start(id).await;
+    let offer = json!({ "content_id": ana.share("mine.bin", b"mine").await, "to": "ben" });
+    assert_eq!(ana.post("/v1/offers", &offer).await.status, StatusCode::CREATED);
+    let letters = until("both lie there", async || {
+        let key = format!("{ben_id}.want.{ana_id}");
+        let letters: Vec<_> = tap.all().into_iter().filter(|message| message.key == key).collect();
+        (letters.len() == 2).then_some(letters)
+    })
+    .await;
+
+    let ben = Peer::again(ben).await;
+    ana.done(&download.id).await;
+    until("both are answered", async || (sent_mail(&tap, ana_id, &letters) == [true, true]).then_some(()))
+        .await;
+    for letter in &letters {
+        is_refused(&tap, letter, "replayed", "a copy").await;
+    }
+    let ben = Peer::again(ben.end().await).await;
+    on_the_relay(&ben).await;
+    let before = tap.all().iter().filter(|message| is_mail(message, ana_id)).count();
+    for letter in &letters {
+        is_refused(&tap, letter, "replayed", "a copy, after a restart").await;
+    }
+    let after = tap.all().iter().filter(|message| is_mail(message, ana_id)).count();
+    assert_eq!(after, before, "a copy brings nothing into a mailbox");
+    tap.end().await;
+    network.end([ana, ben]).await;
+}
+
+fn is_mail(message: &Message, to: PeerId) -> bool {
+    message.key.starts_with(&format!("{to}.mailbox."))
+}
+
+/// Which of these were answered for good, by mail.
+fn sent_mail(tap: &Tap, to: PeerId, letters: &[Message]) -> Vec<bool> {
+    let all = tap.all();
+    let answered = |letter: &Message| {
+        let id = letter.properties.message_id();
+        all.iter().any(|message| is_mail(message, to) && message.properties.correlation_id() == id)
+    };
+    letters.iter().map(answered).collect()
 }
