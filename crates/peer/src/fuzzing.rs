@@ -151,7 +151,8 @@ pub fn open_question(body: Vec<u8>) -> Result<proto::Question, &'static str> {
 pub fn seal_answers(answers: &[(u8, bool, &[u8])]) -> Option<Vec<Bytes>> {
     let mut sealer = answer::AnswerSealer::new(&reply_key(), REQUEST)?;
     let sealed = answers.iter().map(|(kind, last, plain)| {
-        let kind = [Kind::Message, Kind::Bytes, Kind::Refusal, Kind::End, Kind::More][usize::from(kind % 5)];
+        let kind = [Kind::Message, Kind::Bytes, Kind::Refusal, Kind::End, Kind::More, Kind::Epoch]
+            [usize::from(kind % 6)];
         sealer.seal(kind, &[Bytes::copy_from_slice(plain)], *last)
     });
     sealed.collect()
@@ -221,7 +222,8 @@ pub enum Mailed {
 
 /// Reads a parcel of some kind.
 pub fn parcel(kind: u8, plain: Bytes) -> Option<Mailed> {
-    let kind = [Kind::Message, Kind::Bytes, Kind::Refusal, Kind::End, Kind::More][usize::from(kind % 5)];
+    let kind = [Kind::Message, Kind::Bytes, Kind::Refusal, Kind::End, Kind::More, Kind::Epoch]
+        [usize::from(kind % 6)];
     Some(match parcel_of(kind, plain)? {
         Parcel::Piece { index, bytes } => Mailed::Piece { index, length: bytes.len() },
         Parcel::Described { first_piece, description } => Mailed::Page { first_piece, page: description },

@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     End = 4,
     /// Nothing, and there is more for whoever asks again; always the last.
     More = 5,
+    /// The epoch to ask for, and no answer; always the last.
+    Epoch = 6,
 }
 
 /// One answer, opened.
@@ -187,6 +189,7 @@ impl AnswerOpener {
             3 => Kind::Refusal,
             4 => Kind::End,
             5 => Kind::More,
+            6 => Kind::Epoch,
             _ => return Err(Refused::Malformed),
         };
         let data = Bytes::from(body).slice(HEADER..kind_at);

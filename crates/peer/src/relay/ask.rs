@@ -2,7 +2,8 @@
 //!
 //! A question names how many messages it takes as an answer. It fails as soon as it is known that nobody will answer:
 //! the broker says that the peer is not there, or the connection to the broker is gone. Nothing for ten seconds is
-//! silence. A peer that has new keys says so; then the directory is asked for them and the question once more.
+//! silence. A peer that has new keys says so; then the directory is asked for them and the question once more. So it is
+//! for a peer that has begun another epoch, as after each start: see [`super::seen`].
 //!
 //! Where a queue is full, another one may have taken the question: a peer's last session keeps its queue on a node of a
 //! cluster that has died (RabbitMQ 4.3), beside the queue of the new one. So an answer may still come, soon.
@@ -39,6 +40,8 @@ const SPARE: usize = 4;
 const FRAME: usize = 4 << 10;
 /// How long an answer may take to a question that not all queues took.
 const DOUBT: Duration = Duration::from_secs(2);
+/// How often one question is asked: with another key, for the epoch, and once more for a peer that restarts meanwhile.
+const TRIES: u32 = 4;
 
 /// A question and what its asker takes for an answer.
 #[derive(Debug, Clone)]
@@ -65,11 +68,22 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Answers {
     relay: Relay,
-    /// For asking once more.
-    again: Option<Box<(Target, PeerKey, Question)>>,
+    /// For asking once more; none when something was answered.
+    again: Option<Box<Again>>,
     patience: Duration,
     flight: Flight,
     over: bool,
+}
+
+/// What it takes to ask once more.
+#[derive(Debug)]
+struct Again {
+    target: Target,
+    key: PeerKey,
+    question: Question,
+    /// Whether the directory was asked for another key.
+    looked_up: bool,
+    tries: u32,
 }
 
 /// A question that was sent.
@@ -114,7 +128,13 @@ impl Relay {
         Ok(Answers {
             relay: self.clone(),
             patience: question.patience,
-            again: Some(Box::new((target.clone(), key, question))),
+            again: Some(Box::new(Again {
+                target: target.clone(),
+                key,
+                question,
+                looked_up: false,
+                tries: 1,
+            })),
             flight,
             over: false,
         })
@@ -175,6 +195,7 @@ impl Relay {
             max_message: question.max_message,
             patience_ms: u32::try_from(question.patience.as_millis()).unwrap_or(u32::MAX),
             ask: Some(question.ask.clone()),
+            epoch: self.inner.book.epoch(to.peer_id),
         };
         let (body, reply) = seal::seal(&self.inner.keys, key, &routing, &message).map_err(unreachable)?;
 
@@ -260,6 +281,10 @@ impl Answers {
                 Ok(Some(body)) => body,
             };
             let taken = match self.flight.opener.open(body) {
+                Ok(Answered::Sealed(Opened { kind: Kind::Epoch, data, .. })) => {
+                    self.ask_for(&data).await?;
+                    Ok(())
+                }
                 Ok(Answered::Sealed(opened)) => {
                     // Answers prove that the key was right.
                     self.again = None;
@@ -267,8 +292,7 @@ impl Answers {
                     self.flight.order.push(opened.number, opened.last, opened).map_err(|(refused, _)| refused)
                 }
                 Ok(Answered::StaleKey) => {
-                    if let Some(again) = self.again.take() {
-                        self.ask_again(*again).await?;
+                    if self.ask_with_new_key().await? {
                         deadline = self.deadline();
                     }
                     Err(Refused::StaleKey)
@@ -287,13 +311,31 @@ impl Answers {
     }
 
     /// The peer says that the key is not its own any more. Where the directory agrees, the question is asked once more.
-    async fn ask_again(&mut self, again: (Target, PeerKey, Question)) -> Result<(), LinkError> {
-        let (target, stale, question) = again;
-        let Some(key) = self.relay.inner.book.replaced(target.peer_id, &stale).await else {
-            return Ok(());
+    async fn ask_with_new_key(&mut self) -> Result<bool, LinkError> {
+        // Whoever says so is not known, so the directory is asked once.
+        let Some(again) = self.again.as_mut().filter(|again| !again.looked_up) else { return Ok(false) };
+        again.looked_up = true;
+        let peer = again.target.peer_id;
+        let Some(key) = self.relay.inner.book.replaced(peer, &again.key).await else { return Ok(false) };
+        tracing::debug!(peer.id = %peer, "a peer has another sealing key than it had");
+        again.key = key;
+        self.launch_again().await.map(|()| true)
+    }
+
+    /// The peer says, under its seal, for which epoch it takes questions.
+    async fn ask_for(&mut self, epoch: &[u8]) -> Result<(), LinkError> {
+        let Some(again) = self.again.as_ref().filter(|again| again.tries < TRIES) else {
+            return Err(unexpected());
         };
-        tracing::debug!(peer.id = %target.peer_id, "a peer has another sealing key than it had");
-        self.flight = self.relay.launch(&target, &key, &question).await?;
+        let epoch = epoch.try_into().map_err(|_| unexpected())?;
+        self.relay.inner.book.set_epoch(again.target.peer_id, epoch);
+        self.launch_again().await
+    }
+
+    async fn launch_again(&mut self) -> Result<(), LinkError> {
+        let Some(again) = self.again.as_mut() else { return Ok(()) };
+        again.tries += 1;
+        self.flight = self.relay.launch(&again.target, &again.key, &again.question).await?;
         Ok(())
     }
 }
@@ -305,6 +347,8 @@ pub(crate) fn read(opened: Opened) -> Option<Result<Part, LinkError>> {
         Kind::Bytes => Some(Ok(Part::Bytes(opened.data))),
         Kind::More => Some(Ok(Part::More)),
         Kind::End => None,
+        // Only what was asked just now is told.
+        Kind::Epoch => Some(Err(unexpected())),
         Kind::Refusal => Some(Err(match proto::Refusal::decode(opened.data) {
             Ok(refusal) => {
                 let code = refusal.code.parse().unwrap_or(ErrorCode::Internal);

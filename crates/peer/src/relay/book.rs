@@ -1,4 +1,5 @@
-//! [`PeerBook`]: who a peer id is and which sealing key is theirs, as the directory says.
+//! [`PeerBook`]: who a peer id is and which sealing key is theirs, as the directory says, and for which epoch it takes
+//! questions, as it says itself.
 //!
 //! The seal proves that a question comes from whoever holds a key; whose key that is, only the directory knows. What it
 //! said is believed for five minutes, and up to a day, as long as a certificate holds, while it cannot be asked. A
@@ -11,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -22,6 +24,7 @@ use wire::{
 use super::{
     refused::Refused,
     seal::{KeyName, PeerKey},
+    seen::Epoch,
 };
 use crate::{Failure, tls::Caller};
 
@@ -65,6 +68,8 @@ struct Entry {
     refused: Option<Refused>,
     /// The key that the peer said was stale, when the directory had another one.
     replaced: Option<KeyName>,
+    /// For which it takes our questions.
+    epoch: Option<Epoch>,
 }
 
 impl PeerBook {
@@ -120,6 +125,17 @@ impl PeerBook {
         }
         entry.replaced = Some(stale.name());
         Some(key)
+    }
+
+    /// What a question to this peer is for; empty where it was not told yet.
+    pub(crate) fn epoch(&self, peer: PeerId) -> Bytes {
+        let page = self.pages.lock().get(&peer).cloned();
+        page.and_then(|page| page.entry.lock().epoch).map_or_else(Bytes::new, |epoch| epoch.to_vec().into())
+    }
+
+    /// The peer said so.
+    pub(crate) fn set_epoch(&self, peer: PeerId, epoch: Epoch) {
+        self.page(peer).entry.lock().epoch = Some(epoch);
     }
 
     /// Asks the directory, unless it was asked a moment ago.

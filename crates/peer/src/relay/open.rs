@@ -1,16 +1,18 @@
 //! A question that came: opened, and known whose it is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::timeout;
 use wire::proto::{self, question::Ask};
 
 use super::{
-    Refused, Relay,
-    answer::stale_key_hint,
+    Kind, Refused, Relay,
+    answer::{AnswerSealer, stale_key_hint},
     broker::{MAX_QUESTION, Receipt},
     message::{Incoming, MessageId, Outgoing, Route},
     seal::{Envelope, ReplyKey, Routing},
+    seen::Asking,
 };
 use crate::tls::Caller;
 
@@ -19,7 +21,7 @@ const MOST_PATIENCE: Duration = Duration::from_secs(60);
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// The most answer messages to one question, whatever its asker takes.
 const MOST_CREDIT: u32 = 64;
-const HINT_LIMIT: Duration = Duration::from_secs(5);
+const TELL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A question whose seal held.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ struct Opened {
 
 impl Relay {
     /// Opens a question. What is not taken is counted, and never answered, but for a hint to whoever may have used a
-    /// key that was ours.
+    /// key that was ours, and the present epoch to whoever does not know it.
     ///
     /// # Errors
     /// See [`Unopened`].
@@ -116,7 +118,8 @@ impl Relay {
         };
         let envelope = Envelope::read(body.to_vec())?;
         if envelope.receiver_key != self.inner.keys.name() {
-            self.hint(routing, back).await;
+            // It is not sealed, and the asker does no more than look again.
+            self.tell(routing, back, stale_key_hint(self.inner.keys.name())).await;
             return Err(Refused::StaleKey);
         }
         let known = self.inner.book.sender(routing.from, envelope.sender_key).await?;
@@ -127,28 +130,38 @@ impl Relay {
         }
         let (mut question, reply) = envelope.open(&self.inner.keys, &known.key, routing)?;
         // A want may come twice, as when this process ended before it was stored; who stores them knows.
-        let is_copy = || !self.inner.seen.lock().is_new(routing.from, routing.message_id, Instant::now());
-        if routing.route == Route::Live && is_copy() {
-            return Err(Refused::Replayed);
+        if routing.route == Route::Live {
+            let asking = self.inner.seen.lock().note(&question.epoch, routing.from, routing.message_id);
+            match asking {
+                Asking::New => {}
+                Asking::Copy => return Err(Refused::Replayed),
+                Asking::OtherEpoch(present) => {
+                    let told = AnswerSealer::new(&reply, routing.message_id).and_then(|mut sealer| {
+                        sealer.seal(Kind::Epoch, &[Bytes::copy_from_slice(&present)], true)
+                    });
+                    self.tell(routing, back, told.ok_or(Refused::Malformed)?).await;
+                    return Err(Refused::OtherEpoch);
+                }
+            }
         }
         let ask = question.ask.take().ok_or(Refused::Malformed)?;
         Ok(Opened { caller: known.caller.clone(), question, ask, reply, back })
     }
 
-    /// Tells an asker that has an old key of ours. It is not sealed, and the asker does no more than look again.
-    async fn hint(&self, to: &Routing, back: Route) {
+    /// Says why a question is not answered, to an asker that may do something about it.
+    async fn tell(&self, to: &Routing, back: Route, body: Bytes) {
         let message = Outgoing {
             to: to.from,
             route: back,
             message_id: rand::random(),
             correlation_id: Some(to.message_id),
             answer_to: None,
-            expires: Some(HINT_LIMIT),
+            expires: Some(TELL_LIMIT),
             trace: None,
-            body: stale_key_hint(self.inner.keys.name()),
+            body,
         };
-        if !matches!(timeout(HINT_LIMIT, self.inner.broker.publish(message)).await, Ok(Ok(()))) {
-            tracing::debug!(peer.id = %to.from, "a peer could not be told of the new sealing key");
+        if !matches!(timeout(TELL_LIMIT, self.inner.broker.publish(message)).await, Ok(Ok(()))) {
+            tracing::debug!(peer.id = %to.from, "a peer could not be told of the new sealing key or epoch");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Refused`]: what comes from the broker and is not taken, by reason. None of it is ever answered.
+//! [`Refused`]: what comes from the broker and is not taken, by reason. None of it gets what it asks for.
 
 /// Why a message is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +21,8 @@ pub(crate) enum Refused {
     Forged,
     /// This question was asked before.
     Replayed,
+    /// This question is for a time that is over, or its asker does not know ours; see [`super::seen`].
+    OtherEpoch,
     /// An answer to a question that nobody asks, or not any more.
     NobodyAsks,
     /// An answer that is here already.
@@ -43,6 +45,7 @@ impl Refused {
             Self::Revoked => "session ended",
             Self::Forged => "forged",
             Self::Replayed => "replayed",
+            Self::OtherEpoch => "other epoch",
             Self::NobodyAsks => "nobody asks",
             Self::Duplicate => "duplicate",
             Self::TooMany => "too many",

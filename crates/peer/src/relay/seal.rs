@@ -280,7 +280,7 @@ pub(super) mod tests {
         let fetch =
             proto::FetchRequest { content_id: vec![0xe5; 32].into(), offset: 1 << 20, length: 5 << 20 };
         let ask = Some(proto::question::Ask::Fetch(fetch));
-        proto::Question { credit: 4, max_message: 256 << 10, patience_ms: 10_000, ask }
+        proto::Question { credit: 4, max_message: 256 << 10, patience_ms: 10_000, ask, ..Default::default() }
     }
 
     fn open(

@@ -170,6 +170,7 @@ class Relay:
         import pika
 
         self.pika, self.own, self.sealing = pika, directory.peer_id, directory.sealing
+        self.epochs = {}
         broker = directory.session["broker"]
         url = urllib.parse.urlsplit(broker["url"].split(",")[0])
         self.user = broker.get("username") or urllib.parse.unquote(url.username)
@@ -188,10 +189,20 @@ class Relay:
         self.suite = CipherSuite.new(KEMId.DHKEM_X25519_HKDF_SHA256, KDFId.HKDF_SHA256, AEADId.AES256_GCM)
 
     def ask(self, holder, patience=10, **what):
-        """The (kind, data) of all the answer's messages, in order."""
+        """The (kind, data) of all the answer's messages, in order; of those to the second question, where the first one
+        is for an epoch that is not the holder's."""
+        for _ in range(2):
+            answers = self.ask_once(holder, patience, **what)
+            if answers[0][0] != 6:
+                return answers
+            self.epochs[holder["peer_id"]] = answers[0][1]
+        raise AssertionError("the holder told an epoch and does not take it")
+
+    def ask_once(self, holder, patience, **what):
         from trueque.v1 import relay_pb2
 
-        question = relay_pb2.Question(credit=16, max_message=PIECE, patience_ms=patience * 1000, **what)
+        epoch = self.epochs.get(holder["peer_id"], b"")
+        question = relay_pb2.Question(credit=16, max_message=PIECE, patience_ms=patience * 1000, epoch=epoch, **what)
         to, key = holder["peer_id"], bytes.fromhex(holder["sealing_key"])
         names = sha256(key)[:8], sha256(raw(self.sealing.public_key()))[:8]
         own, receiver, message_id = bytes.fromhex(self.own), bytes.fromhex(to), os.urandom(16)

@@ -170,6 +170,10 @@ impl Message {
         other
     }
 
+    fn size(&self) -> usize {
+        self.body.len()
+    }
+
     fn flipped(&self, at: usize) -> Self {
         self.with(|message| message.body[at] ^= 1)
     }
@@ -424,6 +428,46 @@ async fn what_ends_is_noticed_and_new_keys_are_found() {
     rabbit.start_again().await;
     until("it goes on by itself", async || link.describe(id, 0).await.ok()).await;
     drop((link, states));
+    network.end([ana, ben]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_question_is_answered_twice_whatever_was_restarted() {
+    daemon::metrics::init().unwrap();
+    let rabbit = Rabbit::start(RabbitOptions::default()).await;
+    let tap = Tap::on(&rabbit).await;
+    let url = rabbit.url();
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
+    let [ana_id, ben_id] = [ana.peer_id().await, ben.peer_id().await];
+    let file = sample(611, 3 * MIB);
+    let id = ben.share("asked again.bin", &file).await;
+    ana.found("asked again", id, 1).await;
+    ana.fetch(id).await;
+    let old = tap.questions(ana_id, ben_id);
+    assert!(old.len() > 2, "one that tells the epoch, one that describes and one that fetches");
+
+    let ben = Peer::again(ben.end().await).await;
+    on_the_relay(&ben).await;
+    let bytes =
+        || tap.all().iter().filter(|one| one.key.starts_with(&ana_id.to_string())).map(Message::size).sum();
+    let before: usize = bytes();
+    for (n, question) in old.iter().enumerate() {
+        is_refused(&tap, question, "other epoch", &format!("question {n} of before the restart")).await;
+        is_refused(&tap, question, "replayed", &format!("a copy of question {n}")).await;
+    }
+    let told: usize = bytes();
+    assert!(told - before < 100 * old.len(), "no more than the epoch is told: {} bytes", told - before);
+
+    // Whoever asked before goes on without a fault.
+    let link = relayed(&ana, &ben).await;
+    assert!(link.describe(id, 0).await.is_ok());
+    let last = tap.questions(ana_id, ben_id).pop().unwrap();
+    until("it is answered", async || (tap.answers(&last).len() == 1).then_some(())).await;
+    is_refused(&tap, &last, "replayed", "a copy of the last question").await;
+    drop(link);
+    tap.end().await;
     network.end([ana, ben]).await;
 }
 
