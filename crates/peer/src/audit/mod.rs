@@ -29,7 +29,8 @@ use crate::{
 };
 
 const WRITE_EVERY: Duration = Duration::from_secs(2);
-const FORGET_EVERY: i64 = 3_600_000;
+/// What is too old is not shown, and goes from the disk this often, or sooner where entries are kept for less than a day.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// What rests for longer is another fetch.
 const PAUSE: Duration = Duration::from_secs(600);
 /// Fetches in memory: 5 MiB of them.
@@ -84,6 +85,7 @@ impl Audit {
         let audit = Self { inner: Arc::new(inner) };
         let (writer, soft) = (audit.clone(), lifecycle.soft());
         lifecycle.spawn("audit", async move {
+            let every = millis((keep / 24).clamp(WRITE_EVERY, FORGET_EVERY));
             let mut forget_at = i64::MIN;
             loop {
                 let stopping = tokio::select! {
@@ -94,7 +96,7 @@ impl Audit {
                 let now = writer.inner.clock.millis();
                 let forget = now >= forget_at;
                 if forget {
-                    forget_at = now + FORGET_EVERY;
+                    forget_at = now + every;
                 }
                 if let Err(failure) = writer.write(forget).await {
                     tracing::warn!(%failure, "what was fetched could not be written down");
@@ -114,7 +116,7 @@ impl Audit {
         Page { audit: self.clone(), fetch, name: name.map(str::to_owned) }
     }
 
-    /// Entries, the newest first, after the one with this number.
+    /// Entries that are not too old, the newest first, after the one with this number.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -125,8 +127,14 @@ impl Audit {
         after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, AuditEntry)>, Failure> {
-        let rows = self.inner.store.read(|c| table::page(c, content, user, after, limit))?;
+        let oldest = self.oldest();
+        let rows = self.inner.store.read(|c| table::page(c, (content, user), oldest, after, limit))?;
         rows.into_iter().map(|row| Ok((row.seq, entry(row)?))).collect()
+    }
+
+    /// What ended before is too old.
+    fn oldest(&self) -> i64 {
+        self.inner.clock.millis() - millis(self.inner.keep)
     }
 
     fn add(&self, page: &Page, bytes: u64) {
@@ -161,7 +169,7 @@ impl Audit {
         // Their numbers are the order in which they are shown.
         rows.sort_by_key(|row| row.started_at);
         let rows: Arc<[AuditRow]> = rows.into();
-        let before = self.inner.clock.millis() - millis(self.inner.keep);
+        let before = self.oldest();
         let writing = rows.clone();
         let written = self.inner.store.write(move |t| {
             for row in writing.iter() {

@@ -40,6 +40,8 @@ pub(crate) const CERTIFICATE_DAYS: u8 = 3;
 pub(crate) struct Known {
     pub(crate) accounts: BTreeMap<String, String>,
     pub(crate) registration_open: bool,
+    /// All accounts are closed.
+    pub(crate) closed: bool,
     /// The token of the one session.
     pub(crate) token: Option<String>,
     pub(crate) lease_seconds: u64,
@@ -86,6 +88,7 @@ impl FakeDirectory {
             known: Arc::new(Mutex::new(Known {
                 accounts: BTreeMap::new(),
                 registration_open: true,
+                closed: false,
                 token: None,
                 lease_seconds: 30,
                 revision: 0,
@@ -133,6 +136,7 @@ impl FakeDirectory {
             .route("/v1/accounts", post(account))
             .route("/v1/sessions", post(open))
             .route("/v1/sessions/current", put(renew).merge(delete(close)))
+            .route("/v1/sessions/{peer_id}", delete(close))
             .route("/v1/catalog", post(announce))
             .route("/v1/search", get(search))
             .route("/v1/peers", get(peers))
@@ -209,6 +213,9 @@ async fn open(
     let mut known = shared.known.lock();
     if known.accounts.get(request.username.as_str()) != Some(&*request.password) {
         return Err(Problem::new(ErrorCode::Unauthenticated, "the name or the password is wrong"));
+    }
+    if known.closed {
+        return Err(Problem::new(ErrorCode::PermissionDenied, "this account is disabled"));
     }
     let token = format!("token-{}", known.calls.len());
     known.token = Some(token.clone());

@@ -110,6 +110,8 @@ struct Worker {
     retries: ExponentialBackoff,
     /// Somebody was told that the directory is away, and is to be told that it is back.
     away: bool,
+    /// The account was closed at the last login.
+    closed: bool,
     /// The directory may know other addresses and another sealing key of us, from before a restart.
     tell_endpoints: bool,
 }
@@ -132,6 +134,7 @@ impl Session {
             due: None,
             retries: retries(),
             away: false,
+            closed: false,
             tell_endpoints: false,
         };
         lifecycle.spawn_vital("session", worker.run(inbox, lifecycle.soft()));
@@ -154,7 +157,8 @@ impl Session {
         answer.await.map_err(|_| stopping())?
     }
 
-    /// Ends the session and forgets the password. Where the directory is away, it sees the lease run out.
+    /// Ends the session and forgets the password; others refuse the certificate from then on. Where the directory is
+    /// away, it sees the lease run out, and the certificate goes on until its end.
     ///
     /// # Errors
     /// While the peer stops.
@@ -271,7 +275,8 @@ impl Worker {
                 let _gone = reply.send(set);
             }
             Command::Logout { reply } => {
-                self.goodbye().await;
+                let client = &self.parts.client;
+                self.say_goodbye(client.end_session(self.parts.identity.peer_id())).await;
                 self.credentials = None;
                 self.drop_session(None);
                 tracing::info!("logged out");
@@ -293,9 +298,17 @@ impl Worker {
             Ok(()) => {}
             Err(failure) if may_pass(failure.code) => self.try_later(&failure),
             Err(failure) => {
-                tracing::error!(error = %failure, user.name = %username, "the directory refused the login");
-                self.credentials = None;
+                // The password is right, and an account that was closed may be opened again.
+                let closed = failure.code == ErrorCode::PermissionDenied;
+                if !closed || !std::mem::replace(&mut self.closed, true) {
+                    tracing::error!(error = %failure, user.name = %username, "the directory refused the login");
+                }
                 self.drop_session(Some(failure.detail));
+                if closed {
+                    self.due = Some(Instant::now() + self.retries.next().unwrap_or(LAST_RETRY));
+                } else {
+                    self.credentials = None;
+                }
             }
         }
     }
@@ -410,6 +423,7 @@ impl Worker {
 
     fn alive(&mut self) {
         self.retries = retries();
+        self.closed = false;
         if std::mem::take(&mut self.away) {
             tracing::info!(directory.url = self.parts.client.url(), "connected to the directory again");
         }
@@ -445,11 +459,11 @@ impl Worker {
         self.file.forget();
     }
 
-    async fn goodbye(&self) {
+    async fn say_goodbye(&self, goodbye: impl Future<Output = Result<(), Failure>>) {
         if self.active.is_none() {
             return;
         }
-        match timeout(GOODBYE_LIMIT, self.parts.client.close_session()).await {
+        match timeout(GOODBYE_LIMIT, goodbye).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => tracing::debug!(error = %failure, "the directory did not hear the goodbye"),
             Err(_) => tracing::debug!("the goodbye to the directory took too long"),
@@ -458,7 +472,7 @@ impl Worker {
 
     /// The stop in order: offline at once for everybody else.
     async fn leave(mut self) {
-        self.goodbye().await;
+        self.say_goodbye(self.parts.client.close_session()).await;
         self.forget();
         self.show(LinkState::LoggedOut { why: None });
     }

@@ -130,6 +130,33 @@ async fn a_wrong_password_is_a_clear_error_and_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn an_account_that_is_closed_is_tried_until_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = FakeDirectory::start().await;
+    let peer = Peer::start(dir.path(), &directory, Some(("ana", "correct horse")));
+    peer.connects().await;
+    {
+        let mut known = directory.known.lock();
+        (known.closed, known.token) = (true, None);
+    }
+    let _refused = peer.client.search(&SearchQuery::default()).await;
+    let status = peer.becomes(|status| matches!(status.state, LinkState::LoggedOut { .. })).await;
+    assert_eq!(status.state, LinkState::LoggedOut { why: Some("this account is disabled".to_owned()) });
+    assert!(peer.tls.present().is_none());
+    directory.known.lock().closed = false;
+    peer.connects().await;
+
+    // Whoever logs out stays out.
+    directory.known.lock().closed = true;
+    peer.session.logout().await.unwrap();
+    directory.known.lock().closed = false;
+    let logins = directory.calls("POST /v1/sessions");
+    assert_eq!(peer.login("ben", "correct horse").await, Ok(()));
+    assert_eq!(directory.calls("POST /v1/sessions"), logins + 2, "one to see that ben is new, and one after");
+    peer.lifecycle.finish().await;
+}
+
+#[tokio::test]
 async fn login_and_logout_by_hand() {
     let dir = tempfile::tempdir().unwrap();
     let directory = FakeDirectory::start().await;
@@ -146,6 +173,9 @@ async fn login_and_logout_by_hand() {
     assert!(peer.tls.present().is_none());
     assert!(!dir.path().join("session.json").exists());
     assert!(directory.known.lock().token.is_none());
+    let own = Identity::open(dir.path()).unwrap().peer_id();
+    let by_force = format!("DELETE /v1/sessions/{own}");
+    assert_eq!(directory.calls(&by_force), 1, "the certificate is refused from then on");
 
     directory.go_down().await;
     assert_eq!(peer.login("ana", "correct horse").await, Err(ErrorCode::Unavailable));

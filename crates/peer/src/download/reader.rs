@@ -2,13 +2,15 @@
 //!
 //! From the library it is a file. Otherwise a download is told what the reader waits for, and hands out each piece
 //! once it is verified; only what is read, and a little ahead, is fetched, unless the whole was asked for anyway.
+//! A download waits for a holder as long as it takes; whoever reads is told after half a minute that there is none.
 
-use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::Arc};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use content::{Layout, PIECE_SIZE, SafeName};
 use futures::{Stream, stream};
-use wire::ErrorCode;
+use tokio::time::Instant;
+use wire::{ErrorCode, rest::pclient::DownloadState};
 
 use super::{
     Part,
@@ -24,6 +26,9 @@ use crate::{
 const AHEAD: u32 = 16;
 /// Bytes handed out at once.
 const PORTION: u64 = 256 << 10;
+/// How long a reader waits while nobody can be asked.
+const STALL: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A content opened for reading.
 pub struct ContentReader {
@@ -90,6 +95,19 @@ impl ContentReader {
         media_type_of(&self.name)
     }
 
+    /// Waits until the first of these bytes is here, so that an answer that begins has something to say.
+    ///
+    /// # Errors
+    /// `unavailable` where nobody can be asked for it.
+    pub async fn begin(&self, range: &Range<u64>) -> Result<(), Failure> {
+        match &self.from {
+            From::Download { part, reader } if !range.is_empty() => {
+                self.arrived(part, reader, range.start, range.end).await
+            }
+            From::Download { .. } | From::File(..) => Ok(()),
+        }
+    }
+
     /// The bytes `range`, in order, as they are here. An error ends the stream.
     pub fn stream(self, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
         stream::try_unfold((self, range), |(content, mut left)| async move {
@@ -145,6 +163,22 @@ impl ContentReader {
                 // The size that was told turned out to be wrong.
                 Stage::Open(_) | Stage::Preparing => Err(Failure::unavailable("the download began anew")),
             },
+            stalled = nobody_can_be_asked(&reader.entry) => Err(stalled),
+        }
+    }
+}
+
+/// Resolves when it has been so for a while.
+async fn nobody_can_be_asked(entry: &Entry) -> Failure {
+    let mut since = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let view = entry.view();
+        if view.state != DownloadState::Waiting {
+            since = None;
+        } else if since.get_or_insert_with(Instant::now).elapsed() >= STALL {
+            let why = view.note.map_or_else(String::new, |note| format!(": {note}"));
+            return Failure::unavailable(format!("nobody who has the rest can be asked now{why}"));
         }
     }
 }

@@ -84,22 +84,23 @@ pub(crate) fn forget(t: &Transaction<'_>, before: i64, most: u64) -> rusqlite::R
     Ok(old + t.prepare_cached(many)?.execute([most.cast_signed()])?)
 }
 
-/// The newest first, from below `before` on.
+/// Those of a content and a user that ended at `oldest` or later, the newest first, from below `before` on.
 pub(crate) fn page(
     c: &Connection,
-    content: Option<ContentId>,
-    user: Option<&Username>,
+    (content, user): (Option<ContentId>, Option<&Username>),
+    oldest: i64,
     before: Option<u64>,
     limit: usize,
 ) -> rusqlite::Result<Vec<AuditRow>> {
     let mut statement = c.prepare_cached(
         "SELECT seq, started_at, ended_at, username, peer_id, content_id, name, path, bytes FROM audit
          WHERE seq < ?1 AND (?2 IS NULL OR content_id = ?2) AND (?3 IS NULL OR username = ?3)
-         ORDER BY seq DESC LIMIT ?4",
+         AND ended_at >= ?4 ORDER BY seq DESC LIMIT ?5",
     )?;
     let before = before.and_then(|seq| i64::try_from(seq).ok()).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let key = params![before, content.as_ref().map(ContentId::as_bytes), user.map(Username::as_str), limit];
+    let key =
+        params![before, content.as_ref().map(ContentId::as_bytes), user.map(Username::as_str), oldest, limit];
     let rows = statement.query_map(key, |row| Ok(read(row)))?;
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use content::ContentId;
+use content::{ContentId, PIECE_SIZE};
 use directory::config::Registration;
 use futures::StreamExt;
 use http::{Method, StatusCode};
@@ -12,6 +12,7 @@ use testnet::{Api, Member, Network, Peer, Reply, grpc_channel, read, sample, unt
 use wire::{
     ErrorCode,
     proto::{self, files_client::FilesClient},
+    rest::pclient::DownloadState,
 };
 
 const LEASE: Duration = Duration::from_secs(3);
@@ -211,6 +212,45 @@ async fn a_transfer_to_a_member_ends_when_they_are_taken_out() {
     network.end([ana, ben]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_while_the_file_is_taken_away_is_told_so_and_does_not_wait_for_ever() {
+    let network = network().await;
+    let slow =
+        |settings: &mut peer::config::Settings| settings.upload_limit = daemon::settings::ByteSize(2 << 20);
+    let ana = network.peer_with("ana", slow).await;
+    let ben = network.peer("ben").await;
+    let id = share_with(&ana, "film.mp4", &sample(63, 64 << 20), &["ben"]).await;
+    ben.found("film", id, 1).await;
+    let download = ben.start(id).await;
+    ben.wait(&download.id, "some of it is here", |download| download.verified_bytes > 0).await;
+    let path = format!("/v1/content/{id}");
+    let watching = ben.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(watching.status(), StatusCode::OK);
+
+    let given = ana.request(Method::PATCH, &format!("/v1/files/{id}")).json(&json!({ "audience": ["ana"] }));
+    assert_eq!(Api::reply(given).await.status, StatusCode::OK);
+    ben.state(&download.id, DownloadState::Waiting).await;
+    // A piece that is not here.
+    let missing = async {
+        for piece in (0..64).rev() {
+            let range = format!("bytes={}-{}", piece * PIECE_SIZE, piece * PIECE_SIZE + 9);
+            let reply = ben.content(id, Some(&range)).await;
+            if !reply.status.is_success() {
+                return reply;
+            }
+        }
+        panic!("all of it is here");
+    };
+    let (cut, later) = tokio::join!(watching.bytes(), missing);
+    assert!(cut.is_err(), "an answer that cannot be finished is not finished");
+    assert_eq!((later.status, later.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
+    let detail = later.json()["detail"].as_str().unwrap().to_owned();
+    assert_eq!(detail, "nobody who has the rest can be asked now: no longer shared with you by ana");
+    let head = Api::reply(ben.request(Method::GET, &path).header("range", "bytes=0-9")).await;
+    assert_eq!(head.status, StatusCode::PARTIAL_CONTENT, "what is here is read as before");
+    network.end([ana, ben]).await;
+}
+
 /// Whether the member's certificate opens a door, and a question is answered there.
 async fn is_served(member: &Member, ana: &Peer, owner: wire::PeerId, id: ContentId) -> bool {
     let Ok(channel) = grpc_channel(ana.pserver(), owner, member.client_config()).await else { return false };
@@ -285,6 +325,24 @@ async fn a_certificate_outlives_its_session_and_is_refused_within_a_lease() {
     ana.connected().await;
     drop((eve, dora));
     network.end([ana]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_logs_out_is_refused_until_the_next_login() {
+    let network = network().await;
+    let (ana, ben) = (network.peer("ana").await, network.peer("ben").await);
+    let target = target_of(&ana, "ben").await;
+    assert!(ana.links().get(&target, 0).await.is_ok());
+    assert_eq!(ben.post("/v1/logout", &()).await.status, StatusCode::NO_CONTENT);
+    let ended = LinkError::Unreachable("its session was ended".to_owned());
+    until_within(HEARD, "its certificate is refused", async || {
+        ana.links().get(&target, 0).await.is_err_and(|error| error == ended).then_some(())
+    })
+    .await;
+    let login = json!({ "username": "ben", "password": "password of ben" });
+    assert_eq!(ben.post("/v1/login", &login).await.status, StatusCode::OK);
+    until_within(HEARD, "it is taken again", async || ana.links().get(&target, 0).await.ok().map(drop)).await;
+    network.end([ana, ben]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,7 +62,12 @@ pub(super) async fn show(
     let kind = content.media_type().and_then(|kind| HeaderValue::try_from(kind).ok());
     let kind = kind.unwrap_or_else(|| HeaderValue::from_static("application/octet-stream"));
     let disposition = disposition::attachment(content.name().file_name());
-    let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(content.stream(bytes)) };
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        content.begin(&bytes).await?;
+        Body::from_stream(content.stream(bytes))
+    };
 
     let mut response = (status, body).into_response();
     let answer = response.headers_mut();
