@@ -110,7 +110,8 @@ pub(super) async fn search(api: &Api, args: SearchArgs, screen: &mut Screen) -> 
 /// One row per content, with who has it.
 pub(super) fn show_found(found: &[SearchItem], screen: &mut Screen) -> Result<(), Stop> {
     let row = |item: &SearchItem| {
-        let whole = if item.complete { "" } else { ", in part" };
+        // What those have who are off is not known.
+        let whole = if item.complete || item.online == 0 { "" } else { ", in part" };
         let holders = format!("{} of {} online{whole}", item.online, item.holders);
         vec![item.content_id.to_string(), size(item.size), holders, escaped(&item.name)]
     };

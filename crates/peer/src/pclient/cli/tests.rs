@@ -230,10 +230,12 @@ async fn searches_and_picks() {
     assert_eq!(ran.exit, Some(Exit::NotFound), "{}", ran.err);
 
     running.peer.directory.known.lock().found =
-        vec![item(b"x", "a \u{1b}[31m talk.mp4"), item(b"y", "another talk.mp4")];
+        vec![item(b"x", "a \u{1b}[31m talk.mp4"), SearchItem { online: 0, ..item(b"y", "another talk.mp4") }];
     let ran = running.run(&["search", "talk", "--online", "--min-size", "1KiB"]).await;
     assert!(ran.out.contains("a \\u{1b}[31m talk.mp4") && !ran.out.contains('\u{1b}'), "{}", ran.out);
     assert!(ran.out.contains("1 of 2 online, in part"), "{}", ran.out);
+    let off = ran.out.lines().find(|line| line.contains("another talk")).unwrap();
+    assert!(off.contains("0 of 2 online  "), "{off}");
     let ran = running.run(&["get", "talk"]).await;
     assert_eq!(ran.exit, Some(Exit::Usage));
     assert!(ran.out.is_empty(), "what is no answer does not look like one: {ran:?}");

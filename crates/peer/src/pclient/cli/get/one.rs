@@ -66,7 +66,7 @@ async fn follow(api: &Api, mut download: Download, screen: &mut Screen) -> Resul
     let bar = screen.bar(download.size.unwrap_or(0), &download.name);
     let path = format!("/v1/downloads/{}", download.id);
     let mut look = FIRST_LOOK;
-    let mut told_waiting = false;
+    let mut told = None;
     loop {
         show(&bar, &download);
         match download.state {
@@ -85,9 +85,12 @@ async fn follow(api: &Api, mut download: Download, screen: &mut Screen) -> Resul
                 bar.finish_and_clear();
                 return Err(Stop::failed("the download was paused; the same command resumes it"));
             }
-            DownloadState::Waiting if !told_waiting && bar.is_hidden() => {
-                told_waiting = true;
-                screen.remark("waiting: no holder can be reached now");
+            DownloadState::Waiting if bar.is_hidden() => {
+                let why = download.note.clone().unwrap_or_else(|| "no holder can be reached now".to_owned());
+                if told.as_ref() != Some(&why) {
+                    screen.remark(&format!("waiting: {why}"));
+                    told = Some(why);
+                }
             }
             _ => {}
         }
