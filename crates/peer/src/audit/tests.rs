@@ -76,8 +76,7 @@ async fn what_is_old_is_forgotten_and_what_nobody_wants_is_not_kept() {
     clock.advance(Duration::from_secs(2));
     assert_eq!(all(&audit).len(), 1, "what is too old is not shown, although it is still there");
     audit.write(true).await.unwrap();
-    let on_disk: u32 =
-        audit.inner.store.read(|c| c.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))).unwrap();
+    let on_disk = audit.inner.store.read(table::count).unwrap();
     assert_eq!(on_disk, 1);
     assert_eq!(all(&audit).iter().map(|entry| entry.bytes).collect::<Vec<_>>(), [2]);
 
@@ -93,12 +92,7 @@ async fn what_is_kept_for_a_short_time_goes_soon() {
     let keep = Duration::from_secs(20);
     let started = Audit::start(audit.inner.store.clone(), clock.clone(), keep, &lifecycle);
     started.page(&caller("ben", FetchPath::Direct), ContentId::of(b"1"), None).add(1);
-    let count = || {
-        let count = |c: &rusqlite::Connection| {
-            c.query_row("SELECT count(*) FROM audit", [], |row| row.get::<_, u32>(0))
-        };
-        audit.inner.store.read(count).unwrap()
-    };
+    let count = || audit.inner.store.read(table::count).unwrap();
     let until = async |wanted: u32| {
         while count() != wanted {
             tokio::time::sleep(Duration::from_millis(100)).await;

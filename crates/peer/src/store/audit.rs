@@ -105,6 +105,12 @@ pub(crate) fn page(
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
+/// Entries on disk, also those that are too old to be shown.
+#[cfg(test)]
+pub(crate) fn count(c: &Connection) -> rusqlite::Result<u32> {
+    c.query_row("SELECT count(*) FROM audit", [], |row| row.get(0))
+}
+
 /// None for a row that no version of this program wrote.
 fn read(row: &Row<'_>) -> Option<AuditRow> {
     Some(AuditRow {
