@@ -1,6 +1,6 @@
 //! Who may have what, and until when: groups of users, and sessions that were ended while their certificates go on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use content::{ContentId, PIECE_SIZE};
 use directory::config::Registration;
@@ -196,7 +196,7 @@ async fn a_transfer_to_a_member_ends_when_they_are_taken_out() {
     let mut chunks = ben.links().get(&holder, 0).await.unwrap().fetch(id, 0..64 << 20).await.unwrap();
     assert!(chunks.next().await.unwrap().is_ok());
     assert_eq!(ask(&ana, Method::DELETE, "/v1/groups/lab/members/ben").await.status, StatusCode::NO_CONTENT);
-    let since = Instant::now();
+    let sent = ana.sent();
     let ended = tokio::time::timeout(HEARD, async {
         while let Some(chunk) = chunks.next().await {
             if let Err(error) = chunk {
@@ -208,7 +208,8 @@ async fn a_transfer_to_a_member_ends_when_they_are_taken_out() {
     .await
     .unwrap();
     assert!(matches!(&ended, LinkError::Answered(f) if f.code == ErrorCode::NotFound), "{ended:?}");
-    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    // At once: less than two seconds' worth went out after it.
+    assert!(ana.sent() <= sent + (4 << 20), "{} bytes went out afterwards", ana.sent() - sent);
     network.end([ana, ben]).await;
 }
 

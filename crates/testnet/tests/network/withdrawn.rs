@@ -1,18 +1,16 @@
 //! A name that is taken off the list: what is under way to it stops, at once and over every path, and the receiver says
 //! so.
 
-use std::time::Duration;
-
 use content::ContentId;
 use daemon::settings::ByteSize;
 use serde_json::json;
-use testnet::{Api, Network, until, until_within};
+use testnet::{Api, Network, until};
 use wire::rest::pclient::{Download, DownloadState};
 
 use crate::{MIB, big};
 
-/// The promise, and what a test machine may need to see it kept.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// A second's worth at the limit that these tests set: how soon a transfer ends shows in what is sent after it.
+const RATE: u64 = 2 * MIB as u64;
 
 async fn share_with(peer: &Api, name: &str, bytes: &[u8], audience: &[&str]) -> ContentId {
     let path = peer.put(name, bytes);
@@ -32,9 +30,9 @@ async fn begins(peer: &Api, id: ContentId) -> Download {
     peer.wait(&download.id, "something came", |now| now.verified_bytes > 0).await
 }
 
-/// Waits, for a second, until the download says that it gets no more, and why.
+/// Waits until the download says that it gets no more, and why.
 async fn is_cut_off(receiver: &Api, download: &Download, by: &str) -> Download {
-    let cut = until_within(AT_ONCE, "the transfer is cut off, and the receiver says so", async || {
+    let cut = until("the transfer is cut off, and the receiver says so", async || {
         let now = receiver.download(&download.id).await;
         let said =
             now.note.as_ref().is_some_and(|note| note == &format!("no longer shared with you by {by}"));
@@ -48,7 +46,7 @@ async fn is_cut_off(receiver: &Api, download: &Download, by: &str) -> Download {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_transfer_ends_when_its_receiver_is_taken_off_the_list() {
     let network = Network::start().await;
-    let ana = network.peer_with("ana", |settings| settings.upload_limit = ByteSize(2 * MIB as u64)).await;
+    let ana = network.peer_with("ana", |settings| settings.upload_limit = ByteSize(RATE)).await;
     let ben = network.peer("ben").await;
     let id = share_with(&ana, "for ben.bin", &big(720, 24), &["ben"]).await;
     ben.found("for ben", id, 1).await;
@@ -59,7 +57,7 @@ async fn a_running_transfer_ends_when_its_receiver_is_taken_off_the_list() {
     is_cut_off(&ben, &download, "ana").await;
     until("nobody shows it to ben any more", async || ben.holders(id).await.is_empty().then_some(())).await;
     // What was read from the disk already may have been on its way out.
-    assert!(ana.sent() <= sent + 2 * MIB as u64, "{} bytes went out afterwards", ana.sent() - sent);
+    assert!(ana.sent() <= sent + RATE, "{} bytes went out afterwards", ana.sent() - sent);
     let after = ben.download(&download.id).await.verified_bytes;
     assert_eq!(ben.start(id).await.id, download.id, "asking again does not help");
     assert_eq!(ben.download(&download.id).await.verified_bytes, after);
@@ -77,16 +75,16 @@ async fn a_running_transfer_ends_when_its_receiver_is_taken_off_the_list() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_leaves_the_folder_stops_going_out() {
     let network = Network::start().await;
-    let ana = network.peer_with("ana", |settings| settings.upload_limit = ByteSize(2 * MIB as u64)).await;
+    let ana = network.peer_with("ana", |settings| settings.upload_limit = ByteSize(RATE)).await;
     let ben = network.peer("ben").await;
     let id = ana.share("leaves.bin", &big(721, 24)).await;
     ben.found("leaves", id, 1).await;
     let download = begins(&ben, id).await;
     std::fs::rename(ana.share_dir().join("leaves.bin"), network.folder("elsewhere.bin")).unwrap();
-    until_within(AT_ONCE, "the transfer is cut off", async || {
-        (ben.download(&download.id).await.state == DownloadState::Waiting).then_some(())
-    })
-    .await;
+    let sent = ana.sent();
+    ben.state(&download.id, DownloadState::Waiting).await;
+    // That the file is gone has to be noticed first.
+    assert!(ana.sent() <= sent + 2 * RATE, "{} bytes went out afterwards", ana.sent() - sent);
     network.end([ana, ben]).await;
 }
 
