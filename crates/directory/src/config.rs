@@ -40,7 +40,7 @@ pub enum Word {
 }
 
 const SECRETS: &str = "Secrets, from the environment only:
-  DIRECTORY_DATABASE_URL  `postgres://…` for replicas; without it, SQLite in the data folder
+  DIRECTORY_DATABASE_URL  kept for PostgreSQL, which is not there yet; without it, SQLite in the data folder
   DIRECTORY_AMQP_URL      the broker that peers are told to use; with `?auth=directory` behind it, who they are there
                           and what they may do is this directory's business
   DIRECTORY_ADMIN_TOKEN   enables the admin calls; at least 16 letters, digits and signs of ASCII";

@@ -20,8 +20,12 @@ const BATCH: usize = 1024;
 const RESCAN: Duration = Duration::from_secs(60);
 /// Between scans of folders that cannot be.
 const POLL: Duration = Duration::from_secs(2);
-/// Scans take at most one part in so many of the time.
-const SHARE_OF_TIME: u32 = 20;
+/// Scans of folders that are watched, which see what the watcher missed, take at most one part in so many of the time,
+/// as long as that makes them no rarer than this.
+const SHARE_OF_TIME: u32 = 200;
+const RAREST: Duration = Duration::from_secs(3_600);
+/// Those of folders that are not.
+const SHARE_OF_TIME_POLLED: u32 = 20;
 /// After the watcher was overrun, so that what overran it is over.
 const BREATH: Duration = Duration::from_millis(250);
 
@@ -59,8 +63,11 @@ async fn scan(inner: Arc<Inner>, stop: CancellationToken) {
         metrics::histogram!("trueque_shares_scan_seconds").record(took);
         inner.scans.send_modify(|scans| *scans += 1);
 
-        let usual = if inner.watch.lock().is_degraded() { POLL } else { RESCAN };
-        let pause = usual.max(took * SHARE_OF_TIME);
+        let pause = if inner.watch.lock().is_degraded() {
+            POLL.max(took * SHARE_OF_TIME_POLLED)
+        } else {
+            RESCAN.max((took * SHARE_OF_TIME).min(RAREST))
+        };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}

@@ -134,6 +134,31 @@ test('every view can be used by everybody, wide and narrow, in light and dark', 
   await page.context().close();
 });
 
+test('on a narrow screen, what has the keyboard is never beneath the bars', async () => {
+  const page = await openPage(browser, beto.url, { width: 390, height: 500 });
+  for (const view of ['files', 'status', 'search?q=o']) {
+    await page.goto(`/#/${view}`);
+    await page.locator('.rows > li, .card, .table').first().waitFor();
+    await page.getByRole('heading', { level: 1 }).click();
+    const reached = new Set();
+    for (let at = 0; at < 30; at += 1) {
+      await page.keyboard.press('Tab');
+      const [name, top, bottom] = await page.evaluate(() => {
+        const element = document.activeElement;
+        const { top: above, bottom: below } = element.getBoundingClientRect();
+        return element.closest('main') ? [element.ariaLabel ?? element.textContent, above, below] : ['', 0, 0];
+      });
+      if (!name) continue;
+      reached.add(name);
+      const [bar, head] = await page.evaluate(() => [document.querySelector('.views').getBoundingClientRect().top, document.querySelector('.top').getBoundingClientRect().bottom]);
+      assert.ok(bottom <= bar && top >= head, `${view}: “${name}” lies from ${top} to ${bottom}, between bars at ${head} and ${bar}`);
+    }
+    assert.ok(reached.size >= 3, `${view}: ${[...reached]}`);
+  }
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
 test('so can what stands before a view: questions, messages, what is away', async () => {
   const page = await openPage(browser, beto.url);
   const bad = [];

@@ -28,9 +28,10 @@ export async function openPage(browser, url, { theme = 'light', width = 1280, he
   if (process.env.TRUEQUE_PAGE_SOURCE) await fromSource(context);
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
-  const expected = [];
+  let expected = [];
   page.faults = [];
   page.expect = (part) => expected.push(part);
+  page.expectNothing = () => { expected = []; };
   const fault = (text) => { if (!expected.some((part) => text.includes(part))) page.faults.push(text); };
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) fault(`${message.text()} (${message.location().url})`);

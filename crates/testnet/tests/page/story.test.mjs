@@ -44,6 +44,7 @@ afterEach(async () => {
   for (const page of [anas, betos]) {
     assert.deepEqual(page.faults, []);
     assert.deepEqual(await page.violations().catch(() => []), []);
+    page.expectNothing();
   }
 });
 
@@ -78,7 +79,7 @@ part('the login form stands alone, says what is wrong, and creates the account',
   await anas.getByRole('button', { name: 'Log in' }).click();
   const refusal = anas.getByRole('alert');
   assert.match(await refusal.textContent(), /Not logged in\. .+Request id [0-9a-f]{16}/);
-  await refusal.getByRole('button', { name: 'Close' }).click();
+  assert.ok((await anas.getByRole('button', { name: 'Log in' }).boundingBox()).y > (await refusal.boundingBox()).y, 'it covers nothing');
 
   await anas.getByLabel('Username').fill('ana');
   await anas.getByLabel('Password').fill('password of ana');
@@ -174,6 +175,7 @@ part('a fetch fills its bar, stands still while paused, and ends with the right 
     if (await bar.isVisible()) seen.push(await value());
     return one.locator('.state-mark').and(betos.locator('[data-state="done"] *')).count();
   });
+  assert.equal(await value(), 100);
   assert.ok(new Set(seen).size > 3 && seen.every((now, at) => at === 0 || now >= seen[at - 1]), `the bar grows: ${seen}`);
   const fetched = await readFile(path.join(beto.downloads, 'films/harbour.bin'));
   assert.ok(fetched.equals(await readFile(path.join(ana.shared, 'films/harbour.bin'))));

@@ -1,7 +1,7 @@
 // The login at the directory. The account is created at the first login where that is open.
 
-import { foreign, h, say } from '../lib/dom.js';
-import { act } from '../lib/notices.js';
+import { fill, foreign, h, say } from '../lib/dom.js';
+import { act, problemBlock } from '../lib/notices.js';
 import { logIn, status } from '../lib/session.js';
 
 export const title = () => 'Log in';
@@ -17,13 +17,16 @@ export function show(main, _, signal) {
   });
   const invite = h('input', { id: 'invite', name: 'invite', autocomplete: 'off', spellcheck: 'false', class: 'wide', 'aria-describedby': 'invite-hint' });
   const button = h('button', { class: 'primary' }, 'Log in');
+  const failure = h('div', {});
   const where = h('code', {});
   const why = h('p', { class: 'warn-text' });
   main.append(h('form', {
     class: 'gate',
     onsubmit(event) {
       event.preventDefault();
-      act(button, 'Not logged in.', () => logIn(username.value, password.value, invite.value.trim()));
+      fill(failure);
+      const failed = (problem) => fill(failure, problemBlock(problem, { doing: 'Not logged in.' }));
+      act(button, 'Not logged in.', () => logIn(username.value, password.value, invite.value.trim()), failed);
     },
   },
   h('h1', {}, 'Log in'),
@@ -38,6 +41,7 @@ export function show(main, _, signal) {
   h('label', { for: 'invite' }, 'Invite'),
   invite,
   h('p', { class: 'dim hint', id: 'invite-hint' }, 'Only for a new account where one is needed. An admin of the directory gives it.'),
+  failure,
   button));
   status.watch((now) => {
     say(where, now?.directory.url ?? '');

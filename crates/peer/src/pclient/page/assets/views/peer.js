@@ -25,13 +25,18 @@ export function show(main, { path: [id = ''], params, place }, signal) {
     row: rows.make,
     empty: () => empty('files', 'It shares nothing with you', 'What is meant for others is not shown.'),
   });
-  main.append(heading(foreign(params.name ?? shortId(id))), facts, h('h2', {}, 'What it shares with you'), list.element);
-  get(`/v1/peers/${id}`, {}, signal).then((peer) => fill(facts, factsOf([
-    ['Path', pathBadge(peer.path, peer.why), ` ${peer.online ? '' : `last seen ${ago(peer.last_seen)}`}`],
-    ['Shares', plural(peer.files, 'file')],
-    ['Addresses', peer.endpoints.length > 0 ? peer.endpoints.map((endpoint) => h('code', {}, endpoint, ' ')) : 'none: it takes no calls'],
-    ['Version', peer.version],
-    ['Peer id', h('code', { title: id }, shortId(id)), ' ', h('button', { class: 'quiet small', onclick: () => copy(id, 'The peer id is copied.') }, 'Copy')],
-  ])), (problem) => { if (!isAbort(problem)) fill(facts, problemBlock(problem)); });
+  const whose = h('span', {}, foreign(params.name ?? shortId(id)));
+  main.append(heading(whose), facts, h('h2', {}, 'What it shares with you'), list.element);
+  get(`/v1/peers/${id}`, {}, signal).then((peer) => {
+    // An address may name another.
+    fill(whose, foreign(peer.username));
+    fill(facts, factsOf([
+      ['Path', pathBadge(peer.path, peer.why), ` ${peer.online ? '' : `last seen ${ago(peer.last_seen)}`}`],
+      ['Shares', plural(peer.files, 'file')],
+      ['Addresses', peer.endpoints.length > 0 ? peer.endpoints.map((endpoint) => h('code', {}, endpoint, ' ')) : 'none: it takes no calls'],
+      ['Version', peer.version],
+      ['Peer id', h('code', { title: id }, shortId(id)), ' ', h('button', { class: 'quiet small', onclick: () => copy(id, 'The peer id is copied.') }, 'Copy')],
+    ]));
+  }, (problem) => { if (!isAbort(problem)) fill(facts, problemBlock(problem)); });
   list.open(place);
 }

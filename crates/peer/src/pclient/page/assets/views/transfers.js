@@ -22,7 +22,7 @@ export function show(main, { params, place }, signal) {
     row: (download) => transferRow(download, signal),
     newestFirst: true,
     empty: () => (state
-      ? empty('transfers', `No transfer is ${state}`, 'Others may be: choose All.')
+      ? empty('transfers', `No ${state} transfers`, 'Others may be: choose All.')
       : empty('transfers', 'Nothing has been fetched yet', h('a', { href: '#/search' }, 'Search'), ' for a part of a name, and fetch what you find. It goes on after a restart.')),
   });
   const fits = (download) => !state || download.state === state;
