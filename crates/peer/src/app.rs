@@ -230,6 +230,7 @@ impl App {
             data_dir: settings.data_dir.clone(),
             download_dir,
             share_dirs: settings.share_dirs.clone(),
+            shares: shares.clone(),
         });
         let core = Pclient {
             directory,

@@ -1,6 +1,10 @@
 //! This machine: can the folders be written and read, is there room, may enough files be open.
 
-use std::{fs, io, io::Write, path::Path};
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fs::statvfs,
@@ -25,12 +29,13 @@ pub(super) async fn look(parts: &Parameters) -> Vec<Check> {
         ("data_dir", "PEER_DATA_DIR", parts.data_dir.clone()),
         ("download_dir", "PEER_DOWNLOAD_DIR", parts.download_dir.clone()),
     ];
-    let shared = parts.share_dirs.clone();
+    let (shared, shares) = (parts.share_dirs.clone(), parts.shares.clone());
     // A disk that does not answer stops a thread, and neither this peer nor the other checks.
     let looking = tokio::task::spawn_blocking(move || {
         let mut checks: Vec<Check> =
             written.iter().map(|(name, setting, folder)| writable(name, setting, folder)).collect();
         checks.extend(shared.iter().map(|folder| readable(folder)));
+        checks.extend(refused_files(shares.refused()));
         checks.push(open_files(getrlimit(Resource::Nofile).current, count_open()));
         checks
     });
@@ -98,6 +103,21 @@ fn readable(folder: &Path) -> Check {
             "nothing in it is shared now; give this peer's user the right to read it, or set PEER_SHARE_DIR",
         ),
     }
+}
+
+/// Nothing where all can be shared.
+fn refused_files(mut refused: Vec<(PathBuf, String)>) -> Option<Check> {
+    refused.sort_unstable();
+    let (path, detail) = refused.first()?;
+    let (what, others) = match refused.len() - 1 {
+        0 => ("a file in a shared folder is".to_owned(), String::new()),
+        others => (format!("{} files in shared folders are", refused.len()), format!("; and {others} more")),
+    };
+    Some(warning(
+        "refused_files",
+        format!("{what} not shared: {}: {detail}{others}", path.display()),
+        "give it another name, or the right to be read; the log of this peer has each of them",
+    ))
 }
 
 fn open_files(limit: Option<u64>, open: Option<u64>) -> Check {

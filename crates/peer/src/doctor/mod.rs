@@ -33,6 +33,7 @@ use crate::{
     directory_link::{DirectoryClient, Session},
     link::{Links, Target},
     relay::Relay,
+    shares::Shares,
     tls::NetworkTls,
 };
 
@@ -57,6 +58,7 @@ pub struct Parameters {
     pub data_dir: PathBuf,
     pub download_dir: PathBuf,
     pub share_dirs: Vec<PathBuf>,
+    pub shares: Shares,
 }
 
 /// Examines this peer. Clones are the same.

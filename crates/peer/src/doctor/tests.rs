@@ -35,6 +35,34 @@ fn results(examination: &Examination) -> Vec<(&str, CheckResult)> {
 }
 
 #[tokio::test]
+async fn files_that_cannot_be_shared_are_named_with_the_reason() {
+    let peer = Peer::start().await;
+    let bad = peer.share_dir().join("two\u{202e}faced.txt");
+    std::fs::write(&bad, "hidden").unwrap();
+    std::fs::write(peer.share_dir().join("back\\slash.txt"), "hidden").unwrap();
+    let share = peer.post("/v1/files", json!({ "path": peer.share_dir() })).await;
+    assert!(share.status.is_success(), "{}", share.text());
+    let found = async |wanted: &str| {
+        let looking = async {
+            loop {
+                let checks = examined(&peer).await.checks;
+                let check = checks.into_iter().find(|check| check.name == "refused_files");
+                if check.as_ref().is_some_and(|check| check.found.starts_with(wanted)) {
+                    return check.unwrap();
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, looking).await.unwrap_or_else(|_| panic!("it does not say {wanted:?}"))
+    };
+    let check = found("2 files in shared folders are not shared: ").await;
+    assert_eq!(check.result, CheckResult::Warning);
+    assert!(check.found.contains("U+005C") && check.found.ends_with("; and 1 more"), "{}", check.found);
+    std::fs::remove_file(&bad).unwrap();
+    found("a file in a shared folder is not shared: ").await;
+    peer.lifecycle.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_missing_is_said_and_what_is_off_is_no_failure() {
     use CheckResult::{Failed, Ok, Warning};
     let peer = Peer::start().await;

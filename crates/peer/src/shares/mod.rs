@@ -230,6 +230,12 @@ impl Shares {
         )
     }
 
+    /// Whether everything that was hashed has come to the library, or will not. That is later than its hash is known, and
+    /// later than the library shows it.
+    pub fn has_landed(&self) -> bool {
+        self.inner.in_flight.lock().is_empty()
+    }
+
     /// The file at `path` looked changed or gone when somebody was to get it: looks there now.
     pub fn nudge(&self, path: &Path) {
         self.inner.quiet.touch(path, Duration::ZERO);
@@ -323,6 +329,14 @@ struct Landing<'a> {
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.inner.land(self.path, self.cancel);
+    }
+}
+
+impl Shares {
+    /// Files that lie in shared folders and cannot be shared, with the reason; at most 10,000. It looks at the disk.
+    pub fn refused(&self) -> Vec<(PathBuf, String)> {
+        let refused = self.inner.refused.lock().clone();
+        refused.into_iter().filter(|(path, _)| std::fs::symlink_metadata(path).is_ok()).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! For tests: a peer with its REST API, and a directory that is not real.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -101,6 +101,7 @@ impl Peer {
             data_dir: data_dir.clone(),
             download_dir: download_dir.clone(),
             share_dirs: folders.folders.clone(),
+            shares: shares.clone(),
         });
         let (kept, noted) = (store.clone(), clock.clone());
         let parameters = download::Parameters {
@@ -188,6 +189,10 @@ impl Peer {
     pub(crate) async fn upload(&self, body: impl Into<Body>) -> Answer {
         let kind = [("content-type", "multipart/form-data; boundary=X")];
         self.ask(Method::POST, "/v1/files", &kind, body).await
+    }
+
+    pub(crate) fn share_dir(&self) -> PathBuf {
+        self.dir.path().join("share")
     }
 
     pub(crate) async fn share(&self, name: &str, bytes: &str) -> ContentId {

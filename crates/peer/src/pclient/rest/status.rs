@@ -26,7 +26,8 @@ impl Pclient {
         let (files, bytes) = self.library.totals();
         let (hashing_files, hashing_bytes) = self.shares.progress();
         let (down_bps, up_bps) = self.rates();
-        let announced = hashing_files == 0 && self.held.is_settled(*self.library.changes().borrow());
+        let all_known = hashing_files == 0 && self.shares.has_landed();
+        let announced = all_known && self.held.is_settled(*self.library.changes().borrow());
         let error = match link.state {
             LinkState::Connected => None,
             LinkState::LoggedOut { ref why } => why.clone(),
