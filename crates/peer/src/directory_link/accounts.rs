@@ -55,6 +55,12 @@ impl DirectoryClient {
         self.tell(Call::new(Method::DELETE, format!("/v1/sessions/{peer}"))).await
     }
 
+    /// Ends the session that this token is for: the one of `peer`.
+    pub(super) async fn end_former_session(&self, token: &str, peer: PeerId) -> Result<(), Failure> {
+        let call = Call::new(Method::DELETE, format!("/v1/sessions/{peer}"));
+        self.tell(call.of_session(token.to_owned().into())).await
+    }
+
     pub(super) async fn set_password(
         &self,
         username: &Username,

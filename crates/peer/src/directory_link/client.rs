@@ -83,6 +83,8 @@ pub(super) struct Call {
     path: String,
     body: Option<Bytes>,
     with_token: bool,
+    /// One that is not the present session's.
+    token: Option<Arc<SecretString>>,
     limit: Duration,
 }
 
@@ -240,7 +242,7 @@ impl DirectoryClient {
     /// Asks the directories in turn, beginning with the one that answered last, until one answers.
     async fn send(&self, call: Call) -> Result<Bytes, Refused> {
         let inner = &*self.0;
-        let token = inner.token.load_full().filter(|_| call.with_token);
+        let token = call.token.clone().or_else(|| inner.token.load_full().filter(|_| call.with_token));
         if call.with_token
             && token.is_none()
             && let Some(why) = inner.away.load_full()
@@ -317,7 +319,7 @@ impl DirectoryClient {
 
 impl Call {
     pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), body: None, with_token: true, limit: ANSWER_LIMIT }
+        Self { method, path: path.into(), body: None, with_token: true, token: None, limit: ANSWER_LIMIT }
     }
 
     pub(super) fn with_body(
@@ -336,6 +338,11 @@ impl Call {
     pub(super) fn get(path: impl Into<String>, query: &impl Serialize) -> Result<Self, Failure> {
         let query = serde_urlencoded::to_string(query).map_err(Failure::internal)?;
         Ok(Self::new(Method::GET, format!("{}?{query}", path.into())))
+    }
+
+    /// With the token of another session than the present one.
+    pub(super) fn of_session(self, token: SecretString) -> Self {
+        Self { with_token: false, token: Some(Arc::new(token)), ..self }
     }
 
     fn without_token(self) -> Self {

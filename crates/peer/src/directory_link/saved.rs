@@ -19,6 +19,9 @@ pub(super) struct SavedSession {
     pub(super) certificate_pem: String,
     pub(super) ca_pem: String,
     pub(super) broker: Option<Broker>,
+    /// Its user has logged out, and no directory has heard of it yet.
+    #[serde(default)]
+    pub(super) ended: bool,
 }
 
 /// Where it is kept.
@@ -91,6 +94,7 @@ mod tests {
             certificate_pem: "c".to_owned(),
             ca_pem: "a".to_owned(),
             broker: None,
+            ended: false,
         };
         file.save(&session);
         assert_eq!(file.load(), Some(session.clone()));

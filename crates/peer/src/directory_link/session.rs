@@ -8,6 +8,8 @@
 //! The session lies on disk too, so a peer that was killed goes on without a password. A stop in order logs out, so
 //! that nobody waits for a peer that is gone.
 
+mod farewell;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -15,7 +17,7 @@ use daemon::{Clock, Lifecycle};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use wire::{
     ErrorCode, Username,
@@ -29,8 +31,6 @@ use super::{
 };
 use crate::{Failure, identity::Identity, tls::NetworkTls};
 
-/// How long the goodbye at a stop may take.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -105,6 +105,8 @@ struct Worker {
     status: watch::Sender<LinkStatus>,
     credentials: Option<(Username, SecretString)>,
     active: Option<SavedSession>,
+    /// One that was logged out while no directory heard it.
+    ended: Option<SavedSession>,
     /// When to renew, or to try again.
     due: Option<Instant>,
     retries: ExponentialBackoff,
@@ -131,6 +133,7 @@ impl Session {
             parts,
             status,
             active: None,
+            ended: None,
             due: None,
             retries: retries(),
             away: false,
@@ -158,7 +161,7 @@ impl Session {
     }
 
     /// Ends the session and forgets the password; others refuse the certificate from then on. Where the directory is
-    /// away, it sees the lease run out, and the certificate goes on until its end.
+    /// away, it is told when it is back.
     ///
     /// # Errors
     /// While the peer stops.
@@ -228,6 +231,10 @@ impl Worker {
     /// Takes up the session of the last run, unless the settings name another user.
     fn begin(&mut self) {
         let saved = self.file.load();
+        let (ended, saved): (Option<_>, Option<_>) = match saved {
+            Some(saved) if saved.ended => (Some(saved), None),
+            saved => (None, saved),
+        };
         let wanted = self.credentials.as_ref().map(|(username, _)| username);
         match saved {
             Some(saved) if wanted.is_none_or(|wanted| *wanted == saved.username) => {
@@ -250,6 +257,8 @@ impl Worker {
                 if wanted.is_some() {
                     self.show(LinkState::Disconnected { why: "logging in at the directory".to_owned() });
                     self.due = Some(Instant::now());
+                } else if let Some(ended) = ended {
+                    self.tell_later(ended);
                 }
             }
         }
@@ -275,10 +284,14 @@ impl Worker {
                 let _gone = reply.send(set);
             }
             Command::Logout { reply } => {
-                let client = &self.parts.client;
-                self.say_goodbye(client.end_session(self.parts.identity.peer_id())).await;
+                let ending = self.parts.client.end_session(self.parts.identity.peer_id());
+                let unheard = !self.say_goodbye(ending).await;
+                let former = self.active.clone();
                 self.credentials = None;
                 self.drop_session(None);
+                if let Some(former) = former.filter(|_| unheard) {
+                    self.tell_later(SavedSession { ended: true, ..former });
+                }
                 tracing::info!("logged out");
                 let _gone = reply.send(());
             }
@@ -291,8 +304,7 @@ impl Worker {
             return self.renew().await;
         }
         let Some((username, password)) = self.credentials.clone() else {
-            self.due = None;
-            return;
+            return self.tell_of_the_end().await;
         };
         match self.open(&username, &password, None).await {
             Ok(()) => {}
@@ -411,9 +423,12 @@ impl Worker {
             certificate_pem: reply.certificate_pem,
             ca_pem: reply.ca_pem,
             broker: reply.broker,
+            ended: false,
         };
         self.file.save(&active);
         self.active = Some(active);
+        // The former session ended with this one's beginning.
+        self.ended = None;
         self.tell_endpoints = false;
         self.parts.held.opened(reply.catalog_revision);
         self.alive();
@@ -459,21 +474,13 @@ impl Worker {
         self.file.forget();
     }
 
-    async fn say_goodbye(&self, goodbye: impl Future<Output = Result<(), Failure>>) {
-        if self.active.is_none() {
-            return;
-        }
-        match timeout(GOODBYE_LIMIT, goodbye).await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => tracing::debug!(error = %failure, "the directory did not hear the goodbye"),
-            Err(_) => tracing::debug!("the goodbye to the directory took too long"),
-        }
-    }
-
     /// The stop in order: offline at once for everybody else.
     async fn leave(mut self) {
         self.say_goodbye(self.parts.client.close_session()).await;
         self.forget();
+        if let Some(ended) = &self.ended {
+            self.file.save(ended);
+        }
         self.show(LinkState::LoggedOut { why: None });
     }
 

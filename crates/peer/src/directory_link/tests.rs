@@ -183,6 +183,41 @@ async fn login_and_logout_by_hand() {
 }
 
 #[tokio::test]
+async fn a_logout_that_the_directory_does_not_hear_is_told_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = FakeDirectory::start().await;
+    let peer = Peer::start(dir.path(), &directory, None);
+    assert_eq!(peer.login("ana", "correct horse").await, Ok(()));
+    directory.go_down().await;
+    peer.session.logout().await.unwrap();
+    assert!(peer.tls.present().is_none(), "this peer is nobody at once");
+    let LinkState::LoggedOut { why: Some(why) } = peer.session.status().state else { panic!("it is said") };
+    assert!(why.contains("has not heard of the logout"), "{why}");
+
+    // It is not forgotten by a restart, and takes nobody for logged in.
+    peer.lifecycle.finish().await;
+    let peer = Peer::start(dir.path(), &directory, None);
+    peer.becomes(|status| matches!(&status.state, LinkState::LoggedOut { why: Some(_) })).await;
+    assert!(directory.known.lock().token.is_some(), "the directory knows nothing of it");
+    directory.come_up().await;
+    peer.becomes(|status| status.state == LinkState::LoggedOut { why: None }).await;
+    assert!(directory.known.lock().token.is_none());
+    let own = Identity::open(dir.path()).unwrap().peer_id();
+    assert_eq!(directory.calls(&format!("DELETE /v1/sessions/{own}")), 1);
+    assert!(!dir.path().join("session.json").exists());
+
+    // Whoever logs in again before that has nothing left to tell.
+    assert_eq!(peer.login("ana", "correct horse").await, Ok(()));
+    directory.go_down().await;
+    peer.session.logout().await.unwrap();
+    directory.come_up().await;
+    assert_eq!(peer.login("ben", "correct horse").await, Ok(()));
+    assert_eq!(peer.session.status().username, Some("ben".parse().unwrap()));
+    peer.lifecycle.finish().await;
+    assert_eq!(directory.calls("DELETE /v1/sessions/current"), 1, "the stop");
+}
+
+#[tokio::test]
 async fn a_killed_peer_goes_on_without_a_password() {
     let dir = tempfile::tempdir().unwrap();
     let directory = FakeDirectory::start().await;

@@ -143,8 +143,13 @@ async fn first_proof(engine: &Engine, entry: &Entry, claims: &mut Claims) -> Res
     claims.look(&located);
     if !entry.is_named()
         && let Some(name) = located.names.iter().find_map(|name| SafeName::new(name).ok())
+        && entry.name() != name.as_str()
     {
         entry.update(|view| view.name = name.to_string());
+        // The file may come when nobody who knows its name is there.
+        if let Some(seq) = entry.seq() {
+            engine.store.write(move |t| table::set_name(t, seq, &name)).await?;
+        }
     }
     let holders = claims.in_order(&located);
     let mut holders = holders.into_iter().map(|holder| {

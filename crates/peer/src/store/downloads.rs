@@ -145,6 +145,12 @@ pub(crate) fn progress(c: &Connection, seq: u64) -> rusqlite::Result<Option<Prog
     .map(Option::flatten)
 }
 
+/// The name by which holders know it, for one that nobody named.
+pub(crate) fn set_name(t: &Transaction<'_>, seq: u64, name: &SafeName) -> rusqlite::Result<()> {
+    t.execute("UPDATE downloads SET name = ?2 WHERE seq = ?1", params![seq.cast_signed(), name.as_str()])
+        .map(|_| ())
+}
+
 pub(crate) fn set_outline(
     t: &Transaction<'_>,
     seq: u64,

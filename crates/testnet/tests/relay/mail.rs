@@ -71,6 +71,7 @@ async fn two_that_are_never_on_together() {
 
     let ana = Peer::again(ana).await;
     let done = ana.done(&download.id).await;
+    assert_eq!(done.name, "for later.bin", "known since it was asked for, through a restart");
     assert_eq!(read(done.path.unwrap()), file);
     let [source] = &done.sources[..] else { panic!("{:?}", done.sources) };
     assert_eq!((source.username.as_str(), source.path), ("ben", PeerPath::Relayed));

@@ -41,6 +41,10 @@ pub(super) async fn logout(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
     if screen.json {
         return screen.json(&serde_json::json!({ "logged_out": true }));
     }
+    let status: Status = api.get("/v1/status", &()).await?;
+    if let Some(why) = status.directory.error {
+        screen.remark(&why);
+    }
     screen.line("logged out")
 }
 
