@@ -22,7 +22,7 @@ const RESCAN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(2);
 /// Scans of folders that are watched, which see what the watcher missed, take at most one part in so many of the time,
 /// as long as that makes them no rarer than this.
-const SHARE_OF_TIME: u32 = 200;
+const SHARE_OF_TIME: u32 = 500;
 const RAREST: Duration = Duration::from_secs(3_600);
 /// Those of folders that are not.
 const SHARE_OF_TIME_POLLED: u32 = 20;
