@@ -230,11 +230,8 @@ impl Worker {
 
     /// Takes up the session of the last run, unless the settings name another user.
     fn begin(&mut self) {
-        let saved = self.file.load();
-        let (ended, saved): (Option<_>, Option<_>) = match saved {
-            Some(saved) if saved.ended => (Some(saved), None),
-            saved => (None, saved),
-        };
+        let mut saved = self.file.load();
+        self.ended = saved.take_if(|saved| saved.ended);
         let wanted = self.credentials.as_ref().map(|(username, _)| username);
         match saved {
             Some(saved) if wanted.is_none_or(|wanted| *wanted == saved.username) => {
@@ -257,8 +254,8 @@ impl Worker {
                 if wanted.is_some() {
                     self.show(LinkState::Disconnected { why: "logging in at the directory".to_owned() });
                     self.due = Some(Instant::now());
-                } else if let Some(ended) = ended {
-                    self.tell_later(ended);
+                } else if self.ended.is_some() {
+                    self.drop_session(None);
                 }
             }
         }
@@ -285,13 +282,12 @@ impl Worker {
             }
             Command::Logout { reply } => {
                 let ending = self.parts.client.end_session(self.parts.identity.peer_id());
-                let unheard = !self.say_goodbye(ending).await;
-                let former = self.active.clone();
+                if !self.say_goodbye(ending).await {
+                    tracing::warn!("the directory has not heard of the logout; it is told when it answers");
+                    self.ended = self.active.take().map(|former| SavedSession { ended: true, ..former });
+                }
                 self.credentials = None;
                 self.drop_session(None);
-                if let Some(former) = former.filter(|_| unheard) {
-                    self.tell_later(SavedSession { ended: true, ..former });
-                }
                 tracing::info!("logged out");
                 let _gone = reply.send(());
             }
@@ -317,7 +313,7 @@ impl Worker {
                 }
                 self.drop_session(Some(failure.detail));
                 if closed {
-                    self.due = Some(Instant::now() + self.retries.next().unwrap_or(LAST_RETRY));
+                    self.due = Some(self.next_try());
                 } else {
                     self.credentials = None;
                 }
@@ -456,31 +452,36 @@ impl Worker {
         metrics::counter!("trueque_directory_retries_total").increment(1);
         self.parts.held.closed();
         self.show(LinkState::Disconnected { why: failure.detail.clone() });
-        self.due = Some(Instant::now() + self.retries.next().unwrap_or(LAST_RETRY));
+        self.due = Some(self.next_try());
     }
 
-    /// Nothing is left of the session, and none is sought.
+    /// Nothing is left of the session, and none is sought; the directory is still told of the end of a former one.
     fn drop_session(&mut self, why: Option<String>) {
         self.forget();
         self.parts.tls.clear();
-        self.due = None;
-        self.show(LinkState::LoggedOut { why });
+        self.due = if self.ended.is_some() { Some(self.next_try()) } else { None };
+        let unheard = self.ended.is_some().then(|| farewell::UNHEARD.to_owned());
+        self.show(LinkState::LoggedOut { why: why.or(unheard) });
+    }
+
+    fn next_try(&mut self) -> Instant {
+        Instant::now() + self.retries.next().unwrap_or(LAST_RETRY)
     }
 
     fn forget(&mut self) {
         self.active = None;
         self.parts.client.set_token(None);
         self.parts.held.closed();
-        self.file.forget();
+        match &self.ended {
+            Some(ended) => self.file.save(ended),
+            None => self.file.forget(),
+        }
     }
 
     /// The stop in order: offline at once for everybody else.
     async fn leave(mut self) {
         self.say_goodbye(self.parts.client.close_session()).await;
         self.forget();
-        if let Some(ended) = &self.ended {
-            self.file.save(ended);
-        }
         self.show(LinkState::LoggedOut { why: None });
     }
 

@@ -193,6 +193,8 @@ async fn a_logout_that_the_directory_does_not_hear_is_told_when_it_is_back() {
     assert!(peer.tls.present().is_none(), "this peer is nobody at once");
     let LinkState::LoggedOut { why: Some(why) } = peer.session.status().state else { panic!("it is said") };
     assert!(why.contains("has not heard of the logout"), "{why}");
+    peer.session.logout().await.unwrap();
+    assert_eq!(peer.session.status().state, LinkState::LoggedOut { why: Some(why) }, "also at a second one");
 
     // It is not forgotten by a restart, and takes nobody for logged in.
     peer.lifecycle.finish().await;

@@ -147,8 +147,10 @@ async fn first_proof(engine: &Engine, entry: &Entry, claims: &mut Claims) -> Res
     {
         entry.update(|view| view.name = name.to_string());
         // The file may come when nobody who knows its name is there.
-        if let Some(seq) = entry.seq() {
-            engine.store.write(move |t| table::set_name(t, seq, &name)).await?;
+        if let Some(seq) = entry.seq()
+            && let Err(error) = engine.store.write(move |t| table::set_name(t, seq, &name)).await
+        {
+            tracing::warn!(%error, "the name of a download could not be kept");
         }
     }
     let holders = claims.in_order(&located);
