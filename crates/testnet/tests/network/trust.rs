@@ -28,6 +28,11 @@ async fn network() -> Network {
     .await
 }
 
+/// A transfer from such a peer takes a while.
+fn slow(settings: &mut peer::config::Settings) {
+    settings.upload_limit = daemon::settings::ByteSize(2 << 20);
+}
+
 async fn share_with(peer: &Peer, name: &str, bytes: &[u8], audience: &[&str]) -> ContentId {
     let path = peer.put(name, bytes);
     let shared = peer.post("/v1/files", &json!({ "path": path, "audience": audience })).await;
@@ -182,8 +187,6 @@ async fn a_file_for_a_group_is_for_its_members_and_nobody_else_by_any_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_to_a_member_ends_when_they_are_taken_out() {
     let network = network().await;
-    let slow =
-        |settings: &mut peer::config::Settings| settings.upload_limit = daemon::settings::ByteSize(2 << 20);
     let ana = network.peer_with("ana", slow).await;
     let ben = network.peer("ben").await;
     assert_eq!(
@@ -216,8 +219,6 @@ async fn a_transfer_to_a_member_ends_when_they_are_taken_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_while_the_file_is_taken_away_is_told_so_and_does_not_wait_for_ever() {
     let network = network().await;
-    let slow =
-        |settings: &mut peer::config::Settings| settings.upload_limit = daemon::settings::ByteSize(2 << 20);
     let ana = network.peer_with("ana", slow).await;
     let ben = network.peer("ben").await;
     let id = share_with(&ana, "film.mp4", &sample(63, 64 << 20), &["ben"]).await;

@@ -198,6 +198,18 @@ async fn is_refused(tap: &Tap, message: &Message, reason: &str, what: &str) {
     until(&format!("{what} is refused as {reason}"), async || (refused(reason) > before).then_some(())).await;
 }
 
+/// Two peers that have nothing but a relay, and somebody who reads all that goes over it.
+async fn tapped() -> (Rabbit, Tap, Network, [Peer; 2]) {
+    daemon::metrics::init().unwrap();
+    let rabbit = Rabbit::start(RabbitOptions::default()).await;
+    let tap = Tap::on(&rabbit).await;
+    let url = rabbit.url();
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
+    (rabbit, tap, network, [ana, ben])
+}
+
 async fn relayed(asker: &Peer, holder: &Peer) -> Link {
     let target = target(asker, holder).await;
     until("the relay is there", async || {
@@ -216,13 +228,8 @@ async fn target(asker: &Peer, holder: &Peer) -> Target {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_reads_nothing_and_changes_nothing() {
-    daemon::metrics::init().unwrap();
-    let rabbit = Rabbit::start(RabbitOptions::default()).await;
-    let tap = Tap::on(&rabbit).await;
+    let (rabbit, tap, network, [ana, ben]) = tapped().await;
     let url = rabbit.url();
-    let network = Network::start().await;
-    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
-    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
     let carla = network.peer_with("carla", |settings| relay_only(settings, &url)).await;
     let [ana_id, ben_id, carla_id] = [ana.peer_id().await, ben.peer_id().await, carla.peer_id().await];
 
@@ -433,13 +440,7 @@ async fn what_ends_is_noticed_and_new_keys_are_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_question_is_answered_twice_whatever_was_restarted() {
-    daemon::metrics::init().unwrap();
-    let rabbit = Rabbit::start(RabbitOptions::default()).await;
-    let tap = Tap::on(&rabbit).await;
-    let url = rabbit.url();
-    let network = Network::start().await;
-    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
-    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
+    let (_rabbit, tap, network, [ana, ben]) = tapped().await;
     let [ana_id, ben_id] = [ana.peer_id().await, ben.peer_id().await];
     let file = sample(611, 3 * MIB);
     let id = ben.share("asked again.bin", &file).await;
@@ -473,13 +474,7 @@ async fn no_question_is_answered_twice_whatever_was_restarted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_left_for_a_peer_is_answered_once() {
-    daemon::metrics::init().unwrap();
-    let rabbit = Rabbit::start(RabbitOptions::default()).await;
-    let tap = Tap::on(&rabbit).await;
-    let url = rabbit.url();
-    let network = Network::start().await;
-    let ana = network.peer_with("ana", |settings| relay_only(settings, &url)).await;
-    let ben = network.peer_with("ben", |settings| relay_only(settings, &url)).await;
+    let (_rabbit, tap, network, [ana, ben]) = tapped().await;
     on_the_relay(&ana).await;
     on_the_relay(&ben).await;
     let [ana_id, ben_id] = [ana.peer_id().await, ben.peer_id().await];
