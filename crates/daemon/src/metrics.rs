@@ -11,7 +11,7 @@ static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
 /// Bounds of every latency histogram, in seconds.
 const SECONDS: &[f64] = &[0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-const TIDY_EVERY: Duration = Duration::from_secs(2);
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 
 /// Starts collecting. A second call in one process (a test's network) shares the first one's registry.
 ///

@@ -13,7 +13,7 @@ use content::ContentId;
 use daemon::{Clock, Lifecycle};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use wire::{
     PeerId, Username,
     rest::pclient::{AuditEntry, FetchPath},
@@ -50,6 +50,9 @@ struct Inner {
     /// Zero: nothing is written down.
     keep: Duration,
     open: Mutex<HashMap<Fetch, Sum>>,
+    /// Something is open.
+    first: Notify,
+    /// It is time to write, however soon.
     much: Notify,
 }
 
@@ -81,22 +84,26 @@ pub(crate) struct Page {
 impl Audit {
     /// Keeps entries for `keep`; zero keeps none.
     pub fn start(store: Store, clock: Clock, keep: Duration, lifecycle: &Lifecycle) -> Self {
-        let inner = Inner { store, clock, keep, open: Mutex::default(), much: Notify::new() };
+        let inner =
+            Inner { store, clock, keep, open: Mutex::default(), first: Notify::new(), much: Notify::new() };
         let audit = Self { inner: Arc::new(inner) };
         let (writer, soft) = (audit.clone(), lifecycle.soft());
         lifecycle.spawn("audit", async move {
-            let every = millis((keep / 24).clamp(WRITE_EVERY, FORGET_EVERY));
-            let mut forget_at = i64::MIN;
+            let every = (keep / 24).clamp(WRITE_EVERY, FORGET_EVERY);
+            let mut forget_at = Instant::now();
             loop {
+                // A peer that nobody fetches from sleeps.
+                let idle = writer.inner.open.lock().is_empty();
+                let write_at = if idle { forget_at } else { forget_at.min(Instant::now() + WRITE_EVERY) };
                 let stopping = tokio::select! {
                     () = soft.cancelled() => true,
-                    () = tokio::time::sleep(WRITE_EVERY) => false,
+                    () = tokio::time::sleep_until(write_at) => false,
+                    () = writer.inner.first.notified(), if idle => continue,
                     () = writer.inner.much.notified() => false,
                 };
-                let now = writer.inner.clock.millis();
-                let forget = now >= forget_at;
+                let forget = Instant::now() >= forget_at;
                 if forget {
-                    forget_at = now + every;
+                    forget_at = Instant::now() + every;
                 }
                 if let Err(failure) = writer.write(forget).await {
                     tracing::warn!(%failure, "what was fetched could not be written down");
@@ -154,8 +161,10 @@ impl Audit {
         }
         let sum = Sum { name: page.name.clone(), started_at: now, ended_at: now, bytes };
         open.insert(page.fetch.clone(), sum);
-        if open.len() == MOST_OPEN / 2 {
-            self.inner.much.notify_one();
+        match open.len() {
+            1 => self.inner.first.notify_one(),
+            half if half == MOST_OPEN / 2 => self.inner.much.notify_one(),
+            _ => {}
         }
     }
 

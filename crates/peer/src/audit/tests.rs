@@ -21,6 +21,7 @@ fn start(keep: Duration) -> Kept {
             clock: clock.clone(),
             keep,
             open: Mutex::default(),
+            first: Notify::new(),
             much: Notify::new(),
         }),
     };
@@ -101,6 +102,26 @@ async fn what_is_kept_for_a_short_time_goes_soon() {
     tokio::time::timeout(Duration::from_secs(600), until(1)).await.unwrap();
     clock.advance(keep + WRITE_EVERY);
     tokio::time::timeout(Duration::from_secs(600), until(0)).await.expect("it goes while the program runs");
+    lifecycle.stop();
+    lifecycle.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_long_rest_the_next_fetch_is_written_soon() {
+    let Kept { audit, clock, lifecycle, folder: _folder } = start(Duration::ZERO);
+    let started = Audit::start(audit.inner.store.clone(), clock, Duration::from_secs(86_400), &lifecycle);
+    for n in 1..=2_u8 {
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        started.page(&caller("ben", FetchPath::Direct), ContentId::of(&[n]), None).add(1);
+        let written = async {
+            while audit.inner.store.read(table::count).unwrap() != u32::from(n) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(600), written)
+            .await
+            .expect("long before the next forgetting");
+    }
     lifecycle.stop();
     lifecycle.finish().await;
 }
