@@ -259,6 +259,26 @@ test('an offer that comes while the list of them is read anew is in it soon', as
   await page.context().close();
 });
 
+test('a copy of what is for a few stays theirs, until somebody else is chosen', async () => {
+  await put(beto.shared, 'plan.txt', 'the plan');
+  const audiences = async () => (await beto.ask('GET', '/v1/files?q=plan')).items.map(({ audience }) => audience);
+  await until('it is shared', async () => (await audiences()).length === 1);
+  const [{ content_id: id }] = (await beto.ask('GET', '/v1/files?q=plan')).items;
+  await beto.ask('PATCH', `/v1/files/${id}`, { audience: ['ana'] });
+  const page = await openPage(browser, beto.url);
+  await page.goto('/#/files');
+  const drop = (name) => page.locator('#choose-files').setInputFiles({ name, mimeType: 'text/plain', buffer: Buffer.from('the plan') });
+  await drop('plan 2.txt');
+  await page.getByText('was shared before: ana may have it').waitFor();
+  assert.deepEqual(await audiences(), [['ana'], ['ana']]);
+  await page.locator('.drop').getByRole('button', { name: 'Everybody' }).click();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await drop('plan 3.txt');
+  await until('it is everybody’s', async () => (await audiences()).join() === 'network,network,network');
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
 test('who has an invite joins with it', async () => {
   const invited = await Network.start({ DIRECTORY_REGISTRATION: 'invite', DIRECTORY_ADMIN_TOKEN: TOKEN });
   try {

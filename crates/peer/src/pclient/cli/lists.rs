@@ -2,7 +2,6 @@
 
 use http::Method;
 use wire::rest::{
-    Audience,
     directory::{SearchItem, SearchQuery},
     pclient::{
         Download, DownloadState, DownloadsQuery, FilesQuery, PeerPath, PeerWithPath, RelayStatus, SharedFile,
@@ -13,7 +12,7 @@ use wire::rest::{
 use super::{
     DownloadsArgs, Exit, FilesArgs, PeersArgs, SearchArgs, Stop,
     api::Api,
-    screen::{Screen, counted, escaped, size},
+    screen::{Screen, counted, escaped, named, size},
 };
 
 /// A list is shown whole, within reason.
@@ -74,11 +73,7 @@ pub(super) async fn files(api: &Api, args: FilesArgs, screen: &mut Screen) -> Re
         return screen.json(&files);
     }
     let row = |file: &SharedFile| {
-        let audience = match &file.audience {
-            Audience::Network => "network".to_owned(),
-            Audience::Users(users) => users.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-        };
-        vec![file.content_id.to_string(), size(file.size), audience, escaped(&file.name)]
+        vec![file.content_id.to_string(), size(file.size), named(&file.audience), escaped(&file.name)]
     };
     let rows: Vec<_> = files.iter().map(row).collect();
     screen.table(&["CONTENT ID", "SIZE", "FOR", "NAME"], &[1], &rows)

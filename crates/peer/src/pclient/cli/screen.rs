@@ -12,6 +12,7 @@ pub(super) use daemon::terminal::escaped;
 use daemon::terminal::escaped_json;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use wire::rest::Audience;
 
 use super::Stop;
 
@@ -125,6 +126,14 @@ pub(super) fn size(bytes: u64) -> String {
 /// `1 source`, `2 sources`.
 pub(super) fn counted(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// `network`, or who: `ana,@lab`.
+pub(super) fn named(audience: &Audience) -> String {
+    match audience {
+        Audience::Network => "network".to_owned(),
+        Audience::Users(users) => users.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    }
 }
 
 /// `1 h 5 min`, `40 s`.

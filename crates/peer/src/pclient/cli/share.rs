@@ -25,7 +25,7 @@ use super::{
     Exit, ShareArgs, Stop, UnshareArgs,
     api::{Api, read},
     as_content_id,
-    screen::{Screen, counted, escaped, size},
+    screen::{Screen, counted, escaped, named, size},
 };
 
 const READ_AT_ONCE: usize = 256 << 10;
@@ -183,7 +183,13 @@ pub(super) async fn upload(
 
 fn worded(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::File(file) => format!("{}  {}  {}", file.content_id, size(file.size), escaped(&file.name)),
+        Outcome::File(file) => {
+            let whom = match &file.audience {
+                Audience::Network => String::new(),
+                few @ Audience::Users(_) => format!("  (for {})", named(few)),
+            };
+            format!("{}  {}  {}{whom}", file.content_id, size(file.size), escaped(&file.name))
+        }
         Outcome::Folder(folder) => {
             let files = counted(usize::try_from(folder.files).unwrap_or(usize::MAX), "file");
             format!("{}: {files} follow as they are hashed", escaped(&folder.path))

@@ -101,7 +101,12 @@ pub(super) async fn unshare(
 }
 
 fn shared(entry: &SharedEntry) -> Response {
-    let reply = ShareReply { content_id: entry.content_id, name: entry.name.to_string(), size: entry.size };
+    let reply = ShareReply {
+        content_id: entry.content_id,
+        name: entry.name.to_string(),
+        size: entry.size,
+        audience: entry.audience.clone(),
+    };
     (StatusCode::CREATED, Json(reply)).into_response()
 }
 

@@ -77,6 +77,10 @@ async fn files_are_shared_listed_changed_and_withdrawn() {
     assert_eq!(answer.status, StatusCode::CREATED);
     insta::assert_json_snapshot!(answer.json(), @r#"
     {
+      "audience": [
+        "ben",
+        "ana"
+      ],
       "content_id": "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f",
       "name": "notes.txt",
       "size": 5
@@ -104,6 +108,10 @@ async fn files_are_shared_listed_changed_and_withdrawn() {
     let second = peer.get(&format!("/v1/files?limit=1&cursor={cursor}")).await.json();
     assert_eq!((&second["items"][0]["name"], &second["next_cursor"]), (&json!("notes.txt"), &Value::Null));
     assert_eq!(peer.get("/v1/files?q=NOTES").await.json()["items"].as_array().unwrap().len(), 1);
+
+    // A copy under another name, for nobody named: nobody more may have it.
+    let copy = peer.upload(form(&[file("a copy.txt", "hello")])).await;
+    assert_eq!(copy.json()["audience"], json!(["ben", "ana"]));
 
     let uri = format!("/v1/files/{id}");
     let kind = [("content-type", "application/json")];

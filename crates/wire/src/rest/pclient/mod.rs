@@ -187,6 +187,8 @@ pub struct ShareReply {
     pub name: String,
     /// Bytes.
     pub size: u64,
+    /// Who may find and fetch it. It belongs to the content: who shares a copy and names nobody leaves it as it was.
+    pub audience: Audience,
 }
 
 /// A folder whose files are hashed and shared one after the other; each is told of as an event.

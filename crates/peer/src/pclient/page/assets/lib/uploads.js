@@ -28,14 +28,17 @@ export function isIdle() {
   return running.size === 0 && waiting.length === 0;
 }
 
-/** Sends files, each `{ file, name }`, for an audience: "network" or a list of usernames. */
-export function add(files, audience) {
+/**
+ * Sends files, each `{ file, name }`, for an audience: "network", a list of usernames, or null, which leaves it to the
+ * peer. `landed` is told the peer's answer to each.
+ */
+export function add(files, audience, landed) {
   if (isIdle()) {
     failures.length = 0;
     [done, doneBytes, total, totalBytes] = [0, 0, 0, 0];
   }
   for (const { file, name } of files) {
-    waiting.push({ file, name, audience, sent: 0, request: null });
+    waiting.push({ file, name, audience, landed, sent: 0, request: null });
     total += 1;
     totalBytes += file.size;
   }
@@ -55,7 +58,10 @@ function next() {
     const upload = waiting.shift();
     running.add(upload);
     send(upload).then(
-      () => { done += 1; },
+      (answer) => {
+        done += 1;
+        upload.landed(answer);
+      },
       (problem) => { if (problem && failures.length < KEPT_FAILURES) failures.push({ name: upload.name, problem }); },
     ).finally(() => {
       running.delete(upload);
@@ -70,7 +76,7 @@ function next() {
 /** By XMLHttpRequest: `fetch` does not tell how much has been sent. Rejects with null where it was cancelled. */
 function send(upload) {
   const form = new FormData();
-  form.append('audience', JSON.stringify(upload.audience));
+  if (upload.audience) form.append('audience', JSON.stringify(upload.audience));
   form.append('file', upload.file, upload.name);
   const request = new XMLHttpRequest();
   upload.request = request;
@@ -81,7 +87,7 @@ function send(upload) {
       upload.sent = Math.min(loaded, upload.file.size);
       changed.tell();
     };
-    request.onload = () => (request.status === 201 ? resolve() : reject(problemIn(request)));
+    request.onload = () => (request.status === 201 ? resolve(JSON.parse(request.responseText)) : reject(problemIn(request)));
     request.onerror = () => reject(new Problem({ detail: 'The file could not be sent: it cannot be read, or the peer has gone.' }));
     request.onabort = () => reject(null);
     request.send(form);

@@ -24,17 +24,24 @@ const REFRESH_MS = 1_000;
 const REFRESH_LONG_MS = 5_000;
 const LONG = 200;
 const TYPED_MS = 80;
-/** Whom the next files are for: chosen once, kept while the page is open. */
-let audience = 'network';
+/** Whom the next files are for: chosen once, kept while the page is open. Until then nobody's rights are touched: what is
+ * shared for a few already stays theirs, anything else is everybody's. */
+let audience = null;
 
 export const title = () => 'My files';
 
 /** Shares files that were dropped or chosen. */
 export function share(files) {
-  if (files.length > 0) uploads.add(files, audience);
+  if (files.length > 0) uploads.add(files, audience, tellWhom);
   if (files.length >= MOST) {
     toast(`These are ${count(MOST)} files, and more are not taken at once. A folder of this machine is shared faster by its path.`, { bad: true });
   }
+}
+
+/** Says whom a file is for where that was not chosen just now. */
+function tellWhom({ name, audience: found }) {
+  if (audience || found === 'network') return;
+  toast(h('p', {}, foreign(name), ` was shared before: ${audienceText(found)} may have it, as then.`), { key: 'kept audience' });
 }
 
 export function show(main, { params, place }, signal) {
@@ -89,11 +96,11 @@ function dropZone() {
     share(chosen(target));
     target.value = '';
   }
-  const whom = h('button', { class: 'quiet', onclick: () => chooseAudience('For whom are the next files?', audience, (chosenOne) => {
+  const whom = h('button', { class: 'quiet', onclick: () => chooseAudience('For whom are the next files?', audience ?? 'network', (chosenOne) => {
     audience = chosenOne;
     drawWhom();
   }) });
-  const drawWhom = () => fill(whom, icon(audience === 'network' ? 'globe' : 'lock'), audienceText(audience), icon('more'));
+  const drawWhom = () => fill(whom, icon(Array.isArray(audience) ? 'lock' : 'globe'), audienceText(audience ?? 'network'), icon('more'));
   drawWhom();
   return h('section', { class: 'drop', 'aria-label': 'Share files' },
     icon('upload'),
@@ -184,8 +191,9 @@ function sharePath() {
     label: 'Share',
     doing: 'Not shared.',
     async work(form) {
-      const answer = await post('/v1/files', { path: form.elements.path.value, audience });
+      const answer = await post('/v1/files', { path: form.elements.path.value, ...(audience && { audience }) });
       toast(answer.files === undefined ? h('p', {}, foreign(answer.name), ' is shared.') : `${plural(answer.files, 'file')} are being hashed.`);
+      if (answer.files === undefined) tellWhom(answer);
     },
   });
 }
