@@ -256,6 +256,7 @@ impl<'a> Job<'a> {
         let (mut is_open, mut asked_for) = (false, false);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut relay_returns = self.engine.links.relay_returns();
         loop {
             let now = Instant::now();
             // Nobody is told of a size that may be a lie: not the reader, not the store, not the network.
@@ -284,6 +285,7 @@ impl<'a> Job<'a> {
                         return Ok(End::Stopped(stop));
                     }
                 }
+                Ok(()) = relay_returns.changed() => self.plan.wake_all(),
                 Some(piece) = self.arrived.1.recv() => self.arrived(piece),
                 Some(report) = self.reports.1.recv() => self.reported(report),
                 parcel = self.bag.next(), if self.mailed < mailed::TOGETHER => self.parcel(parcel, now).await,

@@ -191,6 +191,14 @@ impl Plan {
         }
     }
 
+    /// What they failed by has changed: no source need rest, and the next failure is the first one.
+    pub(super) fn wake_all(&mut self) {
+        for source in self.sources.values_mut() {
+            source.rests_until = None;
+            source.failures = 0;
+        }
+    }
+
     /// Bytes per second of one source.
     pub(super) fn rate(&self, source: &PeerId) -> f64 {
         self.sources.get(source).map_or(0.0, |known| known.rate)

@@ -143,6 +143,25 @@ fn rebuilt(old: Plan) -> Plan {
 }
 
 #[test]
+fn a_source_that_is_woken_with_all_need_not_rest_nor_soon_rest_long() {
+    let mut plan = plan(10);
+    let now = Instant::now();
+    plan.set_pieces(peer(1), PieceSet::full(10));
+    for _ in 0..5 {
+        plan.wake(peer(1));
+        for order in plan.next(now) {
+            plan.span_ended(order.span, Outcome::Unreachable, now);
+        }
+    }
+    assert!(plan.next_wake(now).unwrap() > now + Duration::from_secs(10));
+    assert!(plan.next(now).is_empty());
+    plan.wake_all();
+    let orders = plan.next(now);
+    plan.span_ended(orders[0].span, Outcome::Unreachable, now);
+    assert_eq!(plan.next_wake(now), Some(now + FIRST_REST));
+}
+
+#[test]
 fn the_last_span_of_a_stalled_source_is_asked_of_another() {
     let mut plan = plan(4);
     let start = Instant::now();

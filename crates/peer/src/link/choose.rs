@@ -209,6 +209,12 @@ impl Ladder {
         RUNGS.into_iter().for_each(|rung| self.breakers[rung].half_open(now));
     }
 
+    /// The relay takes messages again: what failed by it while it did not says nothing about the peer.
+    pub fn relay_is_back(&mut self) {
+        self.breakers.reversed = Breaker::default();
+        self.breakers.relayed = Breaker::default();
+    }
+
     fn is_carried_below(&self, rung: Rung, standing: PerRung<Standing>, now: Instant) -> bool {
         let carries = |lower: Rung| standing[lower] == Standing::Open && self.is_closed(lower, now);
         RUNGS.into_iter().any(|lower| lower > rung && carries(lower))
@@ -336,6 +342,26 @@ mod tests {
         ladder.heard_of(now);
         assert_eq!(ladder.choose(direct, now), choice(Step::Try(Rung::Direct), &[]));
         assert_eq!(ladder.choose(direct, now), choice(Step::Wait, &[]), "and the pause is as long as it was");
+    }
+
+    #[test]
+    fn a_relay_that_is_back_is_asked_at_once_and_its_next_failure_is_the_first() {
+        let now = Instant::now();
+        let mut ladder = Ladder::default();
+        let relayed = standing(Missing, Missing, Open);
+        for _ in 0..5 {
+            ladder.failed(Rung::Relayed, now, 0.5);
+        }
+        assert_eq!(ladder.choose(relayed, now), choice(Step::Wait, &[]));
+        ladder.relay_is_back();
+        assert_eq!(ladder.choose(relayed, now), choice(Step::Use(Rung::Relayed), &[]));
+        // The peer itself may be back a moment later.
+        ladder.failed(Rung::Relayed, now, 0.5);
+        assert_eq!(ladder.choose(relayed, now), choice(Step::Use(Rung::Relayed), &[]));
+        ladder.failed(Rung::Relayed, now, 0.5);
+        let soon = now + FIRST_PAUSE;
+        assert_eq!(ladder.choose(relayed, now), choice(Step::Wait, &[]));
+        assert_eq!(ladder.choose(relayed, soon), choice(Step::Use(Rung::Relayed), &[]));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! A [`Link`] is one way that is open now. Whoever holds one asks by it until it fails; the next one may go another way.
 //! A download takes a new one for each span, so it moves up and down the ladder without noticing.
 
+mod back;
 mod choose;
 pub(crate) mod chunks;
 mod grpc;
@@ -30,7 +31,7 @@ use content::ContentId;
 use daemon::Lifecycle;
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tracing::{Instrument, Span};
 use wire::{
     PeerId, proto,
@@ -246,6 +247,8 @@ struct Inner {
     lifecycle: Lifecycle,
     peers: Mutex<HashMap<PeerId, Arc<Lines>>>,
     changes: broadcast::Sender<PathChange>,
+    /// Counts how often the relay came back.
+    returns: watch::Sender<u64>,
 }
 
 /// Another way leads to a peer from now on, or none.
@@ -304,8 +307,11 @@ impl Links {
     pub fn new(tls: NetworkTls, relay: Option<Relay>, reversals: Reversals, lifecycle: &Lifecycle) -> Self {
         let peers = Mutex::default();
         let changes = broadcast::Sender::new(EVENTS);
-        let inner = Arc::new(Inner { tls, relay, reversals, lifecycle: lifecycle.clone(), peers, changes });
+        let returns = watch::Sender::default();
+        let inner =
+            Arc::new(Inner { tls, relay, reversals, lifecycle: lifecycle.clone(), peers, changes, returns });
         let (links, soft) = (Self { inner: inner.clone() }, lifecycle.soft());
+        back::spawn(&inner, lifecycle);
         lifecycle.spawn("hang up on idle peers", async move {
             while soft.run_until_cancelled(tokio::time::sleep(IDLE / 2)).await.is_some() {
                 let now = Instant::now();
@@ -444,6 +450,11 @@ impl Links {
     /// Follows the ways to peers that are talked to.
     pub fn subscribe(&self) -> broadcast::Receiver<PathChange> {
         self.inner.changes.subscribe()
+    }
+
+    /// Changes whenever the relay takes messages again, and each peer may be asked by it at once.
+    pub fn relay_returns(&self) -> watch::Receiver<u64> {
+        self.inner.returns.subscribe()
     }
 
     fn likely(&self, target: &Target, lines: &Lines, size: u64) -> PeerPath {
