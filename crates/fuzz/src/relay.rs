@@ -90,7 +90,9 @@ pub(crate) fn answer(data: &[u8]) {
     let ends = parts.iter().any(|(_, last, _)| *last);
     if credit == 8 && !ends {
         assert_eq!(came(&opened) + opened.refused, parts.len());
-        let of = |kind: u8| parts.iter().filter(move |part| part.0 % 5 == kind).map(|part| part.2);
+        let of = |kind: u8| {
+            parts.iter().filter(move |part| part.0 % peer::fuzzing::ANSWER_KINDS == kind).map(|part| part.2)
+        };
         assert!(opened.messages.iter().eq(of(0)) && opened.bytes.iter().eq(of(1)), "in order, as they were");
     }
     for failure in &opened.failures {
@@ -119,7 +121,7 @@ fn inside(message: &Bytes) {
     if let Some(pieces) = within(list(1_024, 32), || peer::fuzzing::piece_set(message.clone())) {
         assert!(pieces.receivers.len() <= 1_024);
     }
-    for kind in 0..5 {
+    for kind in 0..peer::fuzzing::ANSWER_KINDS {
         match frugally(48, &copy, || peer::fuzzing::parcel(kind, message.clone())) {
             Some(Mailed::Piece { length, .. }) => assert_eq!((kind, length + 4), (1, copy.len())),
             Some(Mailed::Page { first_piece, page }) => {

@@ -32,6 +32,11 @@ const ANA: PeerId = PeerId::from_bytes([0xa1; 16]);
 const BETO: PeerId = PeerId::from_bytes([0xbe; 16]);
 const REQUEST: [u8; 16] = [0xc3; 16];
 
+const KINDS: [Kind; ANSWER_KINDS as usize] =
+    [Kind::Message, Kind::Bytes, Kind::Refusal, Kind::End, Kind::More, Kind::Epoch];
+/// How many kinds of answers there are. The first is a message, the second bytes.
+pub const ANSWER_KINDS: u8 = 6;
+
 /// Which bytes of a file of `size` bytes a `Range` wants: `Err` where there are none, `Ok(None)` for all of it.
 ///
 /// # Errors
@@ -151,8 +156,7 @@ pub fn open_question(body: Vec<u8>) -> Result<proto::Question, &'static str> {
 pub fn seal_answers(answers: &[(u8, bool, &[u8])]) -> Option<Vec<Bytes>> {
     let mut sealer = answer::AnswerSealer::new(&reply_key(), REQUEST)?;
     let sealed = answers.iter().map(|(kind, last, plain)| {
-        let kind = [Kind::Message, Kind::Bytes, Kind::Refusal, Kind::End, Kind::More, Kind::Epoch]
-            [usize::from(kind % 6)];
+        let kind = KINDS[usize::from(*kind) % KINDS.len()];
         sealer.seal(kind, &[Bytes::copy_from_slice(plain)], *last)
     });
     sealed.collect()
@@ -222,8 +226,7 @@ pub enum Mailed {
 
 /// Reads a parcel of some kind.
 pub fn parcel(kind: u8, plain: Bytes) -> Option<Mailed> {
-    let kind = [Kind::Message, Kind::Bytes, Kind::Refusal, Kind::End, Kind::More, Kind::Epoch]
-        [usize::from(kind % 6)];
+    let kind = KINDS[usize::from(kind) % KINDS.len()];
     Some(match parcel_of(kind, plain)? {
         Parcel::Piece { index, bytes } => Mailed::Piece { index, length: bytes.len() },
         Parcel::Described { first_piece, description } => Mailed::Page { first_piece, page: description },

@@ -152,7 +152,8 @@ async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<Pie
         |peer: &PeerId| absent.iter().find(|holder| holder.peer_id == *peer).map(|h| h.username.as_str());
     let mut names: Vec<&str> = asked.iter().filter_map(name).collect();
     names.dedup();
-    (!names.is_empty()).then(|| format!("asked of {} over the relay, until back", names.join(" and ")))
+    (!names.is_empty())
+        .then(|| format!("the relay keeps the question until {} can answer", names.join(" or ")))
 }
 
 /// Checks a piece that came by mail and writes it in its place.

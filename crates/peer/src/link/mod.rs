@@ -422,6 +422,11 @@ impl Links {
     pub fn failed(&self, target: &Target, rung: Rung) {
         let lines = self.lines(target.peer_id);
         lines.slots(rung).iter().for_each(Slot::hang_up);
+        if rung == Rung::Direct && self.relay_for(target).is_some() {
+            // It runs between the same machines: likely it is dead too, and whoever asked by it would wait to be told.
+            // Where it is not, another one is there in a moment.
+            lines.slots(Rung::Reversed).iter().for_each(Slot::hang_up);
+        }
         lines.faults.lock()[rung] = Some(LinkError::Silent);
         let standing = self.standing(target, &lines, 0, 0);
         lines.ladder.lock().fell_silent(rung, standing, Instant::now(), rand::random());

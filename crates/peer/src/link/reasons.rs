@@ -79,6 +79,9 @@ impl Links {
 
     /// Why the way has changed, for the log.
     pub(super) fn reason_in_short(&self, lines: &Lines, before: PeerPath, now: PeerPath) -> &'static str {
+        if before == PeerPath::Offline {
+            return "it can be asked now";
+        }
         if rank(now) < rank(before) {
             return "a better way carries again";
         }

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use daemon::Clock;
+use futures::StreamExt;
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-        QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicQosOptions, ExchangeBindOptions, ExchangeDeclareOptions,
+        ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
     },
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use peer::{
     config::AmqpSetting,
@@ -32,8 +33,8 @@ use crate::{
     mail::on_the_relay,
     offers,
     ruled::{
-        Client, MISMATCH, REFUSED, Ruled, User, Way, bind, code_of, consume, declare, declare_as, publish,
-        shipped, taking,
+        Client, MISMATCH, REFUSED, Ruled, User, Way, bind, code_of, consume, declare, declare_as,
+        declare_with, publish, publish_bytes, shipped, taking,
     },
     station::{Station, take},
 };
@@ -267,6 +268,8 @@ async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
         ("mailbox.v9", "quorum", [None, Some(1 << 30), Some(604_800_000)]),
         ("mailbox.classic", "classic", of_others),
         ("anything", "classic", of_others),
+        ("anything.at.length", "stream", [None, Some(64 << 20), None]),
+        ("mailbox.at.length", "stream", [None, Some(64 << 20), None]),
     ] {
         let name = ana.queue(kind);
         ana.takes.may("declare", async |channel| declare_as(&channel, &name, kind_of_queue).await).await;
@@ -294,6 +297,44 @@ async fn queues_hold_what_the_operator_allows(ruled: &Ruled) {
     let channel = ana.takes.channel().await;
     let queue = channel.queue_declare(name.as_str().into(), passive, FieldTable::default()).await.unwrap();
     assert_eq!(queue.message_count(), 1_000);
+
+    // A stream forgets whole segments only, and its maker says how large one is, unless the broker does.
+    let (name, key) = (ana.queue("much"), format!("{id}.much.{id}"));
+    let channel = ana.takes.channel().await;
+    declare_with(
+        &channel,
+        &name,
+        "stream",
+        &[("x-stream-max-segment-size-bytes", 1 << 30), ("x-max-length-bytes", 1 << 40)],
+    )
+    .await
+    .unwrap();
+    bind(&channel, &name, limited, &key).await.unwrap();
+    let channel = ana.publishes.channel().await;
+    for _ in 0..100 {
+        publish_bytes(&channel, limited, &key, &id.to_string(), &vec![0; 1 << 20]).await.unwrap();
+    }
+    until("the first of 100 MiB are forgotten", async || {
+        let first = oldest(&ana.takes.channel().await, &name).await;
+        (first >= 28).then_some(())
+    })
+    .await;
+}
+
+/// The number of the oldest message in a stream.
+async fn oldest(channel: &Channel, stream: &str) -> i64 {
+    channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+    let mut from = FieldTable::default();
+    from.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+    let options = BasicConsumeOptions::default();
+    let mut consumer = channel.basic_consume(stream.into(), "".into(), options, from).await.unwrap();
+    let delivery = consumer.next().await.unwrap().unwrap();
+    channel.close(200, "seen".into()).await.unwrap();
+    let headers = delivery.properties.headers().clone().unwrap();
+    match headers.inner().get("x-stream-offset") {
+        Some(AMQPValue::LongLongInt(offset)) => *offset,
+        other => panic!("no number: {other:?}"),
+    }
 }
 
 async fn a_whole_peer_is_let_in(ruled: &Ruled) {

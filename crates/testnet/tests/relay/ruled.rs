@@ -221,9 +221,21 @@ pub(crate) async fn declare(channel: &Channel, name: &str) -> lapin::Result<()> 
 }
 
 pub(crate) async fn declare_as(channel: &Channel, name: &str, kind: &str) -> lapin::Result<()> {
+    declare_with(channel, name, kind, &[]).await
+}
+
+pub(crate) async fn declare_with(
+    channel: &Channel,
+    name: &str,
+    kind: &str,
+    limits: &[(&str, i64)],
+) -> lapin::Result<()> {
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+    for (name, limit) in limits {
+        arguments.insert((*name).into(), AMQPValue::LongLongInt(*limit));
+    }
     channel.queue_declare(name.into(), durable, arguments).await.map(drop)
 }
 
@@ -234,10 +246,20 @@ pub(crate) async fn bind(channel: &Channel, name: &str, exchange: &str, key: &st
 
 /// Waits for the broker's word on it.
 pub(crate) async fn publish(channel: &Channel, exchange: &str, key: &str, user: &str) -> lapin::Result<()> {
+    publish_bytes(channel, exchange, key, user, b"x").await
+}
+
+pub(crate) async fn publish_bytes(
+    channel: &Channel,
+    exchange: &str,
+    key: &str,
+    user: &str,
+    bytes: &[u8],
+) -> lapin::Result<()> {
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let properties = BasicProperties::default().with_user_id(user.into());
-    let sent = channel.basic_publish(exchange.into(), key.into(), options, b"x", properties).await?;
+    let sent = channel.basic_publish(exchange.into(), key.into(), options, bytes, properties).await?;
     sent.await.map(drop)
 }
 
