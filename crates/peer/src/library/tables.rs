@@ -147,8 +147,9 @@ impl<'a> Edit<'a> {
         let Some(old) = self.row_at(path)? else { return Ok(()) };
         self.tx.prepare_cached("DELETE FROM shared_files WHERE path = ?1")?.execute([bytes(path)])?;
         self.withdraw(&old)?;
-        if old.audience != Audience::Network && !self.is_shared(&old.content_id)? {
-            // What comes back to this path, edited perhaps, is not suddenly everybody's.
+        if old.audience != Audience::Network {
+            // What comes back to this path, edited perhaps, is not suddenly everybody's; also where the old content
+            // still lies under another name.
             self.set_folder_audience(path, &old.audience)?;
         }
         // An edit that shared this path and takes it out again has it in neither list.

@@ -113,7 +113,12 @@ async fn an_audience_belongs_to_the_content_and_stays_with_the_path() {
     library.remove_paths(&["/s/back".into()]).await.unwrap();
     library.add(vec![file(4, "/s/back", "back")]).await.unwrap();
     assert_eq!(audience("/s/back"), restricted(), "edited, and seen as gone in between");
-    library.set_audience(&id(4), Audience::Network).await.unwrap();
+    library.add(vec![file(4, "/s/copy", "copy")]).await.unwrap();
+    library.remove_paths(&["/s/back".into()]).await.unwrap();
+    library.add(vec![file(6, "/s/back", "back")]).await.unwrap();
+    assert_eq!(audience("/s/back"), restricted(), "edited so, while a copy of the old bytes stays");
+    library.remove_paths(&["/s/copy".into()]).await.unwrap();
+    library.set_audience(&id(6), Audience::Network).await.unwrap();
     library.remove_paths(&["/s/back".into()]).await.unwrap();
     library.add(vec![file(5, "/s/back", "back")]).await.unwrap();
     assert_eq!(audience("/s/back"), Audience::Network, "the user has let go of it");

@@ -36,7 +36,7 @@ use wire::{
     rest::{
         Audience,
         directory::PeerItem,
-        pclient::{Offer, OfferDirection, OfferParty, OfferState},
+        pclient::{DownloadState, Offer, OfferDirection, OfferParty, OfferState},
     },
 };
 
@@ -393,19 +393,22 @@ impl Offers {
     async fn take(&self, row: OfferRow) -> Result<OfferRow, Failure> {
         let (download, created) =
             self.parts().downloads.start(row.content_id, Some(row.name.clone())).await?;
-        if let Some(size) = download.size.filter(|size| *size != row.size) {
-            if created {
-                self.drop_download(&download).await;
-            }
+        let another_size = download.size.filter(|size| *size != row.size);
+        // Nothing is fetched of what is here or on its way: the user has it, and is told. Who offers is not: a refusal
+        // would tell anybody who knows a content id that it is here, and how large it is.
+        let fetches = created && download.state != DownloadState::Done;
+        if let Some(size) = another_size.filter(|_| fetches) {
+            self.drop_download(&download).await;
             let refused = sizes::refused(&row, size);
             let why = refused.why.clone().unwrap_or_default();
             self.advance(&row, refused).await?;
             return Err(Failure::new(ErrorCode::Unprocessable, why));
         }
         let id = download.id.clone();
-        let accepted = OfferRow { state: OfferState::Accepted, download_id: Some(id), ..row.clone() };
+        let why = another_size.map(|size| sizes::another(&row, size));
+        let accepted = OfferRow { state: OfferState::Accepted, download_id: Some(id), why, ..row.clone() };
         let accepted = self.advance(&row, accepted).await?;
-        if !created {
+        if !fetches {
             return Ok(accepted);
         }
         self.expect_size(&accepted).await;

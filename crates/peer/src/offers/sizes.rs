@@ -35,8 +35,12 @@ pub(super) fn spawn(offers: &Offers, lifecycle: &Lifecycle) {
 /// The offer as it ends when its file turns out to have `size` bytes.
 pub(super) fn refused(row: &OfferRow, size: u64) -> OfferRow {
     metrics::counter!("trueque_refusals_total", "reason" => "size of an offer").increment(1);
-    let why = format!("the file has {size} bytes, and {} were offered", row.size);
-    OfferRow { state: OfferState::Declined, why: Some(why), ..row.clone() }
+    OfferRow { state: OfferState::Declined, why: Some(another(row, size)), ..row.clone() }
+}
+
+/// What is to be said of a file that has another size than its offer.
+pub(super) fn another(row: &OfferRow, size: u64) -> String {
+    format!("the file has {size} bytes, and {} were offered", row.size)
 }
 
 async fn follow(offers: &Offers, mut events: broadcast::Receiver<Event>) {

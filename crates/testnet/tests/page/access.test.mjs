@@ -269,7 +269,7 @@ test('a copy of what is for a few stays theirs, until somebody else is chosen', 
   await page.goto('/#/files');
   const drop = (name) => page.locator('#choose-files').setInputFiles({ name, mimeType: 'text/plain', buffer: Buffer.from('the plan') });
   await drop('plan 2.txt');
-  await page.getByText('was shared before: ana may have it').waitFor();
+  await page.getByText('is for ana only').waitFor();
   assert.deepEqual(await audiences(), [['ana'], ['ana']]);
   await page.locator('.drop').getByRole('button', { name: 'Everybody' }).click();
   await page.getByRole('button', { name: 'Save' }).click();

@@ -115,7 +115,9 @@ pub struct ShareArgs {
     /// Files or folders. What lies in a shared folder is shared where it is; all else is copied there.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Only for these users, and groups of users as @NAME; without it, for the network.
+    /// Only for these users, and groups of users as @NAME. Without it, what is shared already keeps those it is for, and
+    /// what is new is for those of its folder, or for the network. Of a folder that lies in a shared one, it holds for
+    /// what comes into it later too.
     #[arg(long, value_name = "USER|@GROUP", num_args = 1.., value_delimiter = ',')]
     pub to: Vec<Member>,
     #[command(flatten)]

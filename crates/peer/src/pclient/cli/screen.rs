@@ -128,10 +128,11 @@ pub(super) fn counted(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
-/// `network`, or who: `ana,@lab`.
+/// `network`, or who: `ana,@lab`; `nobody else`.
 pub(super) fn named(audience: &Audience) -> String {
     match audience {
         Audience::Network => "network".to_owned(),
+        Audience::Users(users) if users.is_empty() => "nobody else".to_owned(),
         Audience::Users(users) => users.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     }
 }

@@ -192,7 +192,7 @@ fn worded(outcome: &Outcome) -> String {
         }
         Outcome::Folder(folder) => {
             let files = counted(usize::try_from(folder.files).unwrap_or(usize::MAX), "file");
-            format!("{}: {files} follow as they are hashed", escaped(&folder.path))
+            format!("{}: {files} will follow, each when it is hashed", escaped(&folder.path))
         }
     }
 }

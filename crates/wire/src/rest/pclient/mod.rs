@@ -173,7 +173,8 @@ pub struct ShareRequest {
     /// Where it lies: from the root of this machine, or in the first shared folder that has it.
     #[schema(min_length = 1, pattern = r"^[^\x00]+$")]
     pub path: String,
-    /// Who may find and fetch it; as before where it is not said, and everybody where it is new.
+    /// Who may find and fetch it; where it is not said, who may already; of what is new, those
+    /// of its folder, or everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub audience: Option<Audience>,

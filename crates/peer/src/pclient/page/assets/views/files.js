@@ -41,7 +41,8 @@ export function share(files) {
 /** Says whom a file is for where that was not chosen just now. */
 function tellWhom({ name, audience: found }) {
   if (audience || found === 'network') return;
-  toast(h('p', {}, foreign(name), ` was shared before: ${audienceText(found)} may have it, as then.`), { key: 'kept audience' });
+  const whom = found.length === 0 ? 'you alone' : `${audienceText(found)} only`;
+  toast(h('p', {}, foreign(name), ` is for ${whom}: so is its folder, or so was the same content before.`), { key: `for ${found}` });
 }
 
 export function show(main, { params, place }, signal) {
@@ -192,7 +193,7 @@ function sharePath() {
     doing: 'Not shared.',
     async work(form) {
       const answer = await post('/v1/files', { path: form.elements.path.value, ...(audience && { audience }) });
-      toast(answer.files === undefined ? h('p', {}, foreign(answer.name), ' is shared.') : `${plural(answer.files, 'file')} are being hashed.`);
+      toast(answer.files === undefined ? h('p', {}, foreign(answer.name), ' is shared.') : `${plural(answer.files, 'file')} to hash.`);
       if (answer.files === undefined) tellWhom(answer);
     },
   });
