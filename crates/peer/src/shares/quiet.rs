@@ -40,6 +40,8 @@ struct Waiting {
 struct Spot {
     since: Instant,
     due: Instant,
+    /// One half of a rename, perhaps.
+    moved: bool,
     glanced: bool,
 }
 
@@ -59,7 +61,7 @@ impl Quiet {
         let mut waiting = self.waiting.lock();
         let due = now + delay;
         if let Some(spot) = waiting.paths.get_mut(path) {
-            spot.due = due;
+            (spot.due, spot.moved) = (due, delay == AFTER_MOVE);
             return;
         }
         if waiting.paths.len() >= MAX {
@@ -69,7 +71,9 @@ impl Quiet {
             self.overflown.notify_one();
             return;
         }
-        waiting.paths.insert(path.to_owned(), Spot { since: now, due, glanced: false });
+        waiting
+            .paths
+            .insert(path.to_owned(), Spot { since: now, due, moved: delay == AFTER_MOVE, glanced: false });
         drop(waiting);
         self.touched.notify_one();
     }
@@ -117,8 +121,10 @@ impl Quiet {
     fn take(&self, now: Instant) -> Due {
         let mut due = Due::default();
         let mut waiting = self.waiting.lock();
+        // The halves of a rename are looked at together: one alone is a file that went, and one to be read anew.
+        let one_moved = waiting.paths.values().any(|spot| spot.moved && spot.due <= now);
         waiting.paths.retain(|path, spot| {
-            if spot.due <= now {
+            if spot.due <= now || (one_moved && spot.moved) {
                 due.silent.push(path.clone());
                 return false;
             }
@@ -150,6 +156,21 @@ mod tests {
         let silent = Due { silent: vec![path], ..Due::default() };
         assert_eq!(quiet.take(start + Duration::from_secs(10)), silent);
         assert_eq!(quiet.len(), 0);
+    }
+
+    #[test]
+    fn the_halves_of_a_rename_are_due_together() {
+        let quiet = Quiet::default();
+        let start = Instant::now();
+        quiet.touch(Path::new("/share/old"), AFTER_MOVE);
+        let first_due = quiet.waiting.lock().paths[Path::new("/share/old")].due;
+        quiet.touch(Path::new("/share/new"), AFTER_MOVE);
+        quiet.touch(Path::new("/share/written"), AFTER_WRITE);
+        assert_eq!(quiet.take(start), Due::default());
+        let mut due = quiet.take(first_due);
+        due.silent.sort();
+        assert_eq!(due.silent, [PathBuf::from("/share/new"), PathBuf::from("/share/old")]);
+        assert_eq!(quiet.len(), 1);
     }
 
     #[test]
