@@ -443,6 +443,8 @@ impl Source {
             Outcome::Done | Outcome::Cancelled | Outcome::Moved => {}
             Outcome::Corrupt => self.banned = true,
             Outcome::Busy => self.rests_until = Some(now + FIRST_REST),
+            // Its other spans have ended with the one that it rests for.
+            Outcome::Unreachable | Outcome::Missing if self.rests_until.is_some_and(|until| until > now) => {}
             Outcome::Unreachable | Outcome::Missing => {
                 self.rests_until =
                     Some(now + (FIRST_REST * 2u32.pow(self.failures.min(6))).min(LONGEST_REST));

@@ -147,7 +147,7 @@ fn a_source_that_is_woken_with_all_need_not_rest_nor_soon_rest_long() {
     let mut plan = plan(10);
     let now = Instant::now();
     plan.set_pieces(peer(1), PieceSet::full(10));
-    for _ in 0..5 {
+    for _ in 0..6 {
         plan.wake(peer(1));
         for order in plan.next(now) {
             plan.span_ended(order.span, Outcome::Unreachable, now);

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const FAILURES_TO_OPEN: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Several questions were under way when a breaker opened: those that fail so soon after are no further failures.
+const TOGETHER: Duration = Duration::from_millis(250);
 const SPREAD: f64 = 0.2;
 
 /// Whether one peer should be tried, by one path.
@@ -20,6 +22,7 @@ const SPREAD: f64 = 0.2;
 pub struct Breaker {
     failures: u32,
     closed_until: Option<Instant>,
+    opened: Option<Instant>,
 }
 
 impl Breaker {
@@ -67,8 +70,12 @@ impl Breaker {
 
     /// The peer could not be reached, or did not answer in time. `chance` is from 0 to 1.
     pub fn failed(&mut self, now: Instant, chance: f64) {
+        if self.opened.is_some_and(|at| now.saturating_duration_since(at) < TOGETHER) {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES_TO_OPEN {
+            self.opened = Some(now);
             self.closed_until = Some(now + self.pause().mul_f64(1.0 - SPREAD + 2.0 * SPREAD * chance));
         }
     }
@@ -362,6 +369,18 @@ mod tests {
         let soon = now + FIRST_PAUSE;
         assert_eq!(ladder.choose(relayed, now), choice(Step::Wait, &[]));
         assert_eq!(ladder.choose(relayed, soon), choice(Step::Use(Rung::Relayed), &[]));
+    }
+
+    #[test]
+    fn what_fails_together_is_one_failure() {
+        let start = Instant::now();
+        let mut breaker = Breaker::default();
+        for _ in 0..6 {
+            breaker.failed(start, 0.5);
+        }
+        assert_eq!(breaker.next_try(), Some(start + FIRST_PAUSE));
+        breaker.failed(start + FIRST_PAUSE, 0.5);
+        assert_eq!(breaker.next_try(), Some(start + 3 * FIRST_PAUSE));
     }
 
     #[test]
