@@ -45,6 +45,7 @@ struct Wire {
     free_at: Mutex<Instant>,
     to_caller: AtomicU64,
     from_caller: AtomicU64,
+    calls: AtomicU64,
     connections: AtomicU64,
 }
 
@@ -60,6 +61,7 @@ impl Proxy {
             free_at: Mutex::new(Instant::now()),
             to_caller: AtomicU64::new(0),
             from_caller: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
             connections: AtomicU64::new(0),
         });
         let lifecycle = Lifecycle::new();
@@ -115,6 +117,11 @@ impl Proxy {
         self.wire.from_caller.load(Ordering::Relaxed)
     }
 
+    /// Callers who came, those included that were cut off at once.
+    pub fn calls(&self) -> u64 {
+        self.wire.calls.load(Ordering::Relaxed)
+    }
+
     /// Connections that were taken.
     pub fn connections(&self) -> u64 {
         self.wire.connections.load(Ordering::Relaxed)
@@ -129,6 +136,7 @@ impl Drop for Proxy {
 
 impl Wire {
     async fn carry(&self, caller: TcpStream) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let mut mode = self.mode.subscribe();
         let cut = async {
             drop(mode.wait_for(|mode| *mode == Mode::Cut).await);

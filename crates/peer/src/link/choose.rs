@@ -222,6 +222,15 @@ impl Ladder {
         self.breakers.relayed = Breaker::default();
     }
 
+    /// The peer itself asks by the relay. Whether that changes anything.
+    pub fn heard_by_relay(&mut self) -> bool {
+        let failed = self.breakers.relayed.has_failed();
+        if failed {
+            self.relay_is_back();
+        }
+        failed
+    }
+
     fn is_carried_below(&self, rung: Rung, standing: PerRung<Standing>, now: Instant) -> bool {
         let carries = |lower: Rung| standing[lower] == Standing::Open && self.is_closed(lower, now);
         RUNGS.into_iter().any(|lower| lower > rung && carries(lower))
@@ -369,6 +378,20 @@ mod tests {
         let soon = now + FIRST_PAUSE;
         assert_eq!(ladder.choose(relayed, now), choice(Step::Wait, &[]));
         assert_eq!(ladder.choose(relayed, soon), choice(Step::Use(Rung::Relayed), &[]));
+    }
+
+    #[test]
+    fn who_asks_by_the_relay_may_be_asked_by_it() {
+        let now = Instant::now();
+        let mut ladder = Ladder::default();
+        let relayed = standing(Missing, Missing, Open);
+        assert!(!ladder.heard_by_relay(), "it was thought to be there");
+        ladder.failed(Rung::Relayed, now, 0.5);
+        ladder.failed(Rung::Relayed, now + TOGETHER, 0.5);
+        assert_eq!(ladder.choose(relayed, now), choice(Step::Wait, &[]));
+        assert!(ladder.heard_by_relay());
+        assert_eq!(ladder.choose(relayed, now), choice(Step::Use(Rung::Relayed), &[]));
+        assert!(!ladder.heard_by_relay());
     }
 
     #[test]

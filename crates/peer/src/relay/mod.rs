@@ -6,6 +6,7 @@
 //! - [`ask`]: a question, sent and waited for; [`table`] brings answers to it, [`reorder`] puts them in order.
 //! - [`open`]: a question, received; [`book`] knows whose it is, [`seen`] whether it was asked before; [`sink`] takes the
 //!   answers. What to answer is `pserver`'s business.
+//! - [`returns`]: when the relay is lost and back, and who hears of it.
 //! - [`leave`]: a question that waits for a peer that is off.
 //! - [`window`]: how much is asked for at once; [`limits`]: how much of it this peer wants at all.
 //!
@@ -22,6 +23,7 @@ pub mod message;
 pub(crate) mod open;
 mod refused;
 pub(crate) mod reorder;
+pub(crate) mod returns;
 pub(crate) mod seal;
 mod seen;
 pub(crate) mod sink;
@@ -39,19 +41,23 @@ use std::sync::Arc;
 use anyhow::Context;
 use daemon::Lifecycle;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use wire::PeerId;
 
 use self::{
     book::PeerBook,
     broker::{Deliveries, RelayState},
     message::Incoming,
+    returns::Askers,
     seal::OwnKeys,
     seen::Seen,
     table::Table,
     window::{Window, Windows},
 };
 use crate::{directory_link::DirectoryClient, identity::Identity, trust::Trust};
+
+/// Questions that a slow listener may be behind.
+const HEARD: usize = 64;
 
 /// What the relay needs of the peer.
 #[derive(Debug)]
@@ -81,6 +87,8 @@ struct Inner {
     table: Arc<Table>,
     windows: Windows,
     seen: Mutex<Seen>,
+    askers: Askers,
+    heard: broadcast::Sender<PeerId>,
     /// Answers that are being sent.
     sending: Arc<Semaphore>,
     limits: Limits,
@@ -117,10 +125,14 @@ impl Relay {
             table,
             windows: Windows::default(),
             seen: Mutex::default(),
+            askers: Askers::default(),
+            heard: broadcast::Sender::new(HEARD),
             sending: Arc::new(Semaphore::new(sink::MOST_SENDING)),
             limits,
         };
-        Ok((Self { inner: Arc::new(inner) }, Inbox { live, wants, mailbox }))
+        let relay = Self { inner: Arc::new(inner) };
+        returns::tell_askers(relay.clone(), lifecycle);
+        Ok((relay, Inbox { live, wants, mailbox }))
     }
 
     pub fn own_id(&self) -> PeerId {
@@ -135,6 +147,11 @@ impl Relay {
     /// How it stands now, and every change.
     pub fn state(&self) -> watch::Receiver<RelayState> {
         self.inner.broker.state()
+    }
+
+    /// Whose questions come, under their seal: who asks is there.
+    pub(crate) fn heard(&self) -> broadcast::Receiver<PeerId> {
+        self.inner.heard.subscribe()
     }
 
     pub fn is_on(&self) -> bool {

@@ -144,6 +144,10 @@ impl Relay {
                 }
             }
         }
+        if routing.route == Route::Live {
+            self.inner.askers.note(&known);
+            let _nobody_listens = self.inner.heard.send(routing.from);
+        }
         let ask = question.ask.take().ok_or(Refused::Malformed)?;
         Ok(Opened { caller: known.caller.clone(), question, ask, reply, back })
     }

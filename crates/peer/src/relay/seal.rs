@@ -103,6 +103,10 @@ impl PeerKey {
         <Kem as hpke::Kem>::PublicKey::from_bytes(&bytes).map(Self::new).map_err(|_| BadKey)
     }
 
+    pub(crate) fn to_hex(&self) -> String {
+        hex::encode(self.key.to_bytes())
+    }
+
     pub(crate) fn name(&self) -> KeyName {
         self.name
     }

@@ -106,6 +106,52 @@ async fn a_broker_of_three_that_loses_its_leader() {
     network.end([ana, ben]).await;
 }
 
+/// Once in three quarters of a second, on average, the broker is looked for.
+const MANY_LOOKS: u64 = 14;
+
+/// Neither waits for the pause that the questions in vain have earned it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_goes_on_as_soon_as_both_are_back_at_the_broker() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    let wires = [network.proxy().await, network.proxy().await];
+    let urls = wires.each_ref().map(|wire| {
+        let (login, server) = broker.rsplit_once('@').unwrap();
+        wire.aim_at(server.trim_end_matches('/').parse().unwrap());
+        format!("{login}@{}", wire.endpoint())
+    });
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &urls[0])).await;
+    let slow = |settings: &mut Settings| {
+        relay_only(settings, &urls[1]);
+        settings.upload_limit = ByteSize(SLOWER);
+    };
+    let ben = network.peer_with("ben", slow).await;
+    for peer in [&ana, &ben] {
+        until("the peer is on the relay", async || peer.status().await.relay.connected.then_some(())).await;
+    }
+    let file = big(503, 72);
+    let id = ben.share("there and back.bin", &file).await;
+    ana.found("there and back", id, 1).await;
+    let download = ana.start(id).await;
+    more(&ana, &download, 8).await;
+    for (who, wire) in ["the one who asks", "the one who answers"].into_iter().zip(&wires) {
+        wire.cut();
+        ana.state(&download.id, DownloadState::Waiting).await;
+        let before = wire.calls();
+        let looked = async || (wire.calls() >= before + MANY_LOOKS).then_some(());
+        until("the broker was looked for often", looked).await;
+        let had = ana.download(&download.id).await.verified_bytes;
+        wire.restore();
+        until_within(Duration::from_secs(4), &format!("{who} is back, and bytes come"), async || {
+            (ana.download(&download.id).await.verified_bytes > had).then_some(())
+        })
+        .await;
+        more(&ana, &download, 8).await;
+    }
+    ends_right(&ana, &download, &file).await;
+    network.end([ana, ben]).await;
+}
+
 /// The way that a source is taken now.
 async fn path_of(asker: &Api, id: ContentId) -> PeerPath {
     asker.holders(id).await[0].path

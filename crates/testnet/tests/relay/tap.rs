@@ -212,6 +212,7 @@ async fn tapped() -> (Rabbit, Tap, Network, [Peer; 2]) {
 
 async fn relayed(asker: &Peer, holder: &Peer) -> Link {
     let target = target(asker, holder).await;
+    on_the_relay(holder).await;
     until("the relay is there", async || {
         asker.links().get(&target, 0).await.ok().filter(|link| link.rung() == Rung::Relayed)
     })

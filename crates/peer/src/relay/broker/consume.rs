@@ -26,9 +26,15 @@ use lapin::{
     types::ShortString,
 };
 use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
 use wire::PeerId;
 
-use super::{MAX_BODY, MAX_QUESTION, connection::Trouble, publisher::TRACE, topology};
+use super::{
+    MAX_BODY, MAX_QUESTION,
+    connection::Trouble,
+    publisher::{NOT_FOUND, TRACE},
+    topology,
+};
 use crate::relay::message::{AnswerQueue, Incoming, MessageId, Route};
 
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
@@ -39,20 +45,23 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 pub struct Receipt {
     /// None once it is settled, and for what came from no broker.
     acker: Option<Acker>,
+    over: CancellationToken,
 }
 
 /// Whose messages these are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Reader {
     pub(super) own_id: PeerId,
     /// Users of the broker are peers: who a message is from can be compared.
     pub(super) users_are_peers: bool,
+    /// Fires when the connection that they come by is given up.
+    pub(super) over: CancellationToken,
 }
 
 impl Receipt {
     /// Of a message that no broker handed over, for tests.
     pub fn of_none() -> Self {
-        Self { acker: None }
+        Self { acker: None, over: CancellationToken::new() }
     }
 
     /// Whether the connection that the message came by is gone. Then it comes again, whatever is said here.
@@ -63,14 +72,13 @@ impl Receipt {
     /// It is dealt with: the broker forgets it.
     pub async fn done(mut self) {
         let Some(acker) = self.acker.take() else { return };
-        settled(timeout(SETTLE_LIMIT, acker.ack(BasicAckOptions::default())).await);
+        settle(acker.ack(BasicAckOptions::default()), &self.over).await;
     }
 
     /// It cannot be dealt with, now (`again`) or ever: then it becomes a dead letter, if it is of a durable queue.
     pub async fn refuse(mut self, again: bool) {
         let Some(acker) = self.acker.take() else { return };
-        let rejecting = acker.reject(BasicRejectOptions { requeue: again });
-        settled(timeout(SETTLE_LIMIT, rejecting).await);
+        settle(acker.reject(BasicRejectOptions { requeue: again }), &self.over).await;
     }
 }
 
@@ -84,12 +92,15 @@ impl Drop for Receipt {
     }
 }
 
-/// The message comes again where this fails, so it is only worth a word.
-fn settled(outcome: Result<lapin::Result<bool>, tokio::time::error::Elapsed>) {
-    match outcome {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => tracing::debug!("a message came by a connection that is gone, and comes again"),
-        Ok(Err(error)) => tracing::debug!(%error, "a receipt did not reach the broker"),
+/// Waits until a receipt is written, and not longer than its connection is there: the client never says what became of
+/// one that was given just as the connection broke. The message comes again where this fails, so it is only worth a word.
+async fn settle(giving: impl Future<Output = lapin::Result<bool>>, over: &CancellationToken) {
+    match timeout(SETTLE_LIMIT, over.run_until_cancelled(giving)).await {
+        Ok(Some(Ok(true))) => {}
+        Ok(Some(Ok(false)) | None) => {
+            tracing::debug!("a message came by a connection that is gone, and comes again");
+        }
+        Ok(Some(Err(error))) => tracing::debug!(%error, "a receipt did not reach the broker"),
         Err(_) => tracing::debug!("a receipt did not reach the broker in time"),
     }
 }
@@ -98,9 +109,9 @@ fn settled(outcome: Result<lapin::Result<bool>, tokio::time::error::Elapsed>) {
 pub(super) async fn pump(
     consumer: &mut Consumer,
     route: Route,
-    reader: Reader,
+    reader: &Reader,
     into: &mpsc::Sender<Incoming>,
-) -> String {
+) -> Trouble {
     // No more than the prefetch.
     let mut waiting = VecDeque::new();
     loop {
@@ -119,8 +130,13 @@ pub(super) async fn pump(
         };
         let delivery = match delivery {
             Some(Ok(delivery)) => delivery,
-            Some(Err(error)) => return Trouble::from(error).to_string(),
-            None => return "the broker ended a consumer: its queue is gone".to_owned(),
+            Some(Err(error)) => return error.into(),
+            None => {
+                return Trouble::Refused {
+                    code: NOT_FOUND,
+                    text: "the broker ended a consumer: its queue is gone".to_owned(),
+                };
+            }
         };
         metrics::counter!("trueque_relay_received_total", "route" => topology::label(route)).increment(1);
         metrics::counter!("trueque_relay_received_bytes_total").increment(delivery.data.len() as u64);
@@ -144,9 +160,9 @@ fn most(route: Route) -> usize {
 }
 
 impl Reader {
-    fn read(self, delivery: Delivery, route: Route) -> Result<Incoming, (&'static str, Receipt)> {
+    fn read(&self, delivery: Delivery, route: Route) -> Result<Incoming, (&'static str, Receipt)> {
         let looked_at = self.look_at(&delivery, route);
-        let receipt = Receipt { acker: Some(delivery.acker) };
+        let receipt = Receipt { acker: Some(delivery.acker), over: self.over.clone() };
         match looked_at {
             Ok(envelope) => Ok(Incoming {
                 from: envelope.from,
@@ -163,7 +179,7 @@ impl Reader {
         }
     }
 
-    fn look_at(self, delivery: &Delivery, route: Route) -> Result<Envelope, &'static str> {
+    fn look_at(&self, delivery: &Delivery, route: Route) -> Result<Envelope, &'static str> {
         let properties = &delivery.properties;
         let user = properties.user_id().as_ref().ok_or("no user")?;
         if was_dead(properties) {
@@ -221,8 +237,18 @@ mod tests {
 
     const ANA: PeerId = PeerId::from_bytes([0xa1; 16]);
     const BETO: PeerId = PeerId::from_bytes([0xbe; 16]);
-    const AMONG_PEERS: Reader = Reader { own_id: ANA, users_are_peers: true };
-    const AMONG_ALL: Reader = Reader { own_id: ANA, users_are_peers: false };
+
+    fn reader(users_are_peers: bool) -> Reader {
+        Reader { own_id: ANA, users_are_peers, over: CancellationToken::new() }
+    }
+
+    fn among_peers() -> Reader {
+        reader(true)
+    }
+
+    fn among_all() -> Reader {
+        reader(false)
+    }
 
     fn named(user: &str) -> BasicProperties {
         BasicProperties::default().with_user_id(user.into()).with_message_id("01".repeat(16).into())
@@ -234,8 +260,24 @@ mod tests {
         delivery
     }
 
-    fn refusal(reader: Reader, delivery: Delivery) -> &'static str {
+    fn refusal(reader: &Reader, delivery: Delivery) -> &'static str {
         reader.read(delivery, Route::Live).unwrap_err().0
+    }
+
+    /// Whoever waits for the receipt reads the answers of the next connection, too.
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_is_waited_for_while_its_connection_is_there() {
+        let over = CancellationToken::new();
+        let began = tokio::time::Instant::now();
+        settle(std::future::pending(), &over).await;
+        assert_eq!(began.elapsed(), SETTLE_LIMIT);
+        let giving_up = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            over.cancel();
+        };
+        let began = tokio::time::Instant::now();
+        tokio::join!(settle(std::future::pending(), &over), giving_up);
+        assert_eq!(began.elapsed(), Duration::from_millis(5));
     }
 
     #[test]
@@ -247,7 +289,7 @@ mod tests {
             .with_reply_to("03".repeat(8).into())
             .with_headers(headers);
         let (_, key) = topology::destination(ANA, Route::Live, BETO);
-        let message = AMONG_PEERS.read(delivery(&key, properties), Route::Live).unwrap();
+        let message = among_peers().read(delivery(&key, properties), Route::Live).unwrap();
         assert_eq!((message.from, message.route, message.redelivered), (BETO, Route::Live, true));
         assert_eq!((message.message_id, message.correlation_id), ([1; 16], Some([2; 16])));
         assert_eq!((message.answer_to, message.trace.as_deref()), (Some([3; 8]), Some("00-1-2-01")));
@@ -260,36 +302,36 @@ mod tests {
         let (_, for_beto) = topology::destination(BETO, Route::Live, ANA);
         let beto = BETO.to_string();
         let nobody = BasicProperties::default().with_message_id("01".repeat(16).into());
-        assert_eq!(refusal(AMONG_ALL, delivery(&key, nobody)), "no user");
-        assert_eq!(refusal(AMONG_ALL, delivery(&for_beto, named(&beto))), "wrong key");
-        assert_eq!(refusal(AMONG_PEERS, delivery(&key, named(&ANA.to_string()))), "another user");
-        assert_eq!(refusal(AMONG_PEERS, delivery(&key, named("guest"))), "another user");
+        assert_eq!(refusal(&among_all(), delivery(&key, nobody)), "no user");
+        assert_eq!(refusal(&among_all(), delivery(&for_beto, named(&beto))), "wrong key");
+        assert_eq!(refusal(&among_peers(), delivery(&key, named(&ANA.to_string()))), "another user");
+        assert_eq!(refusal(&among_peers(), delivery(&key, named("guest"))), "another user");
         for mark in ["x-death", "x-first-death-queue", "x-last-death-reason"] {
             let mut headers = FieldTable::default();
             headers.insert(mark.into(), AMQPValue::LongString("".into()));
             let dead = named(&beto).with_headers(headers);
-            for reader in [AMONG_PEERS, AMONG_ALL] {
-                assert_eq!(refusal(reader, delivery(&key, dead.clone())), "dead letter", "{mark}");
+            for reader in [among_peers(), among_all()] {
+                assert_eq!(refusal(&reader, delivery(&key, dead.clone())), "dead letter", "{mark}");
             }
         }
         let plain = delivery(&key, named("guest"));
-        assert!(AMONG_ALL.read(plain, Route::Live).is_ok(), "one user for all, on a plain broker");
+        assert!(among_all().read(plain, Route::Live).is_ok(), "one user for all, on a plain broker");
         let without_id = BasicProperties::default().with_user_id(beto.as_str().into());
-        assert_eq!(refusal(AMONG_PEERS, delivery(&key, without_id)), "no id");
+        assert_eq!(refusal(&among_peers(), delivery(&key, without_id)), "no id");
         for id in ["", "01", "zz"] {
             let properties = named(&beto).with_correlation_id(id.into());
-            assert_eq!(refusal(AMONG_PEERS, delivery(&key, properties)), "malformed id");
+            assert_eq!(refusal(&among_peers(), delivery(&key, properties)), "malformed id");
         }
         let mut large = delivery(&key, named(&beto));
         large.data = vec![0; MAX_QUESTION];
-        assert!(AMONG_PEERS.look_at(&large, Route::Live).is_ok());
+        assert!(among_peers().look_at(&large, Route::Live).is_ok());
         large.data.push(0);
-        assert_eq!(refusal(AMONG_PEERS, large), "too large");
+        assert_eq!(refusal(&among_peers(), large), "too large");
         let (_, key) = topology::destination(ANA, Route::Mailbox, BETO);
         let mut large = delivery(&key, named(&beto));
         large.data = vec![0; MAX_BODY];
-        assert!(AMONG_PEERS.look_at(&large, Route::Mailbox).is_ok());
+        assert!(among_peers().look_at(&large, Route::Mailbox).is_ok());
         large.data.push(0);
-        assert_eq!(AMONG_PEERS.look_at(&large, Route::Mailbox).err(), Some("too large"));
+        assert_eq!(among_peers().look_at(&large, Route::Mailbox).err(), Some("too large"));
     }
 }

@@ -41,7 +41,7 @@ const PERSISTENT: u8 = 2;
 const CONTENT_TOO_LARGE: u16 = 311;
 const NO_ROUTE: u16 = 312;
 const ACCESS_REFUSED: u16 = 403;
-const NOT_FOUND: u16 = 404;
+pub(super) const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 
 /// The connection that publishes, while it lasts.
@@ -59,7 +59,7 @@ pub(super) struct Publisher {
     /// Fires when the connection is given up.
     over: CancellationToken,
     /// Why the connection should be given up, by the word of a publish.
-    useless: watch::Sender<Option<String>>,
+    useless: watch::Sender<Option<Trouble>>,
 }
 
 impl Publisher {
@@ -88,10 +88,16 @@ impl Publisher {
     }
 
     /// Waits until the connection turns out to be of no use.
-    pub(super) async fn found_useless(&self) -> String {
+    pub(super) async fn found_useless(&self) -> Trouble {
         let mut useless = self.useless.subscribe();
-        let why = useless.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-        why.unwrap_or_default()
+        loop {
+            if let Some(trouble) = useless.borrow_and_update().clone() {
+                return trouble;
+            }
+            if useless.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Cuts the connection; what is under way learns of it.
@@ -196,8 +202,9 @@ impl Publisher {
     fn explained(&self, trouble: Trouble) -> PublishError {
         match trouble {
             // An exchange is gone: somebody deleted it, and a new connection declares it.
-            Trouble::Refused { code: NOT_FOUND, text } => {
-                self.useless.send_replace(Some(text.clone()));
+            Trouble::Refused { code: NOT_FOUND, ref text } => {
+                let text = text.clone();
+                self.useless.send_replace(Some(trouble));
                 PublishError::NotConnected(text)
             }
             Trouble::Refused { code: CONTENT_TOO_LARGE | ACCESS_REFUSED | PRECONDITION_FAILED, text } => {

@@ -13,6 +13,7 @@ use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
 };
+use tokio_util::sync::CancellationToken;
 use wire::PeerId;
 
 use super::{
@@ -81,7 +82,7 @@ impl Session {
             declare::own(&taking, &own.mailbox, Taking { prefetch: 8, priority }),
         )?;
         let publisher = Publisher::new(publishing, own_id, user, session, clock.clone());
-        let reader = Reader { own_id, users_are_peers };
+        let reader = Reader { own_id, users_are_peers, over: CancellationToken::new() };
         let opened = Self { publisher: Arc::new(publisher), taking, answers: session, reader };
         Ok((opened, Consumers { live, wants, answers, mailbox }))
     }
@@ -102,15 +103,15 @@ impl Session {
         consumers: &mut Consumers,
         inboxes: &Inboxes,
         on_blocked: impl Fn(Option<String>),
-    ) -> String {
+    ) -> Trouble {
         let route = Route::Answer(self.answers);
         tokio::select! {
-            why = pump(&mut consumers.live, Route::Live, self.reader, &inboxes.live) => why,
-            why = pump(&mut consumers.wants, Route::Want, self.reader, &inboxes.wants) => why,
-            why = pump(&mut consumers.answers, route, self.reader, &inboxes.answers) => why,
-            why = pump(&mut consumers.mailbox, Route::Mailbox, self.reader, &inboxes.mailbox) => why,
-            why = self.watch(on_blocked) => why,
-            why = self.publisher.found_useless() => why,
+            trouble = pump(&mut consumers.live, Route::Live, &self.reader, &inboxes.live) => trouble,
+            trouble = pump(&mut consumers.wants, Route::Want, &self.reader, &inboxes.wants) => trouble,
+            trouble = pump(&mut consumers.answers, route, &self.reader, &inboxes.answers) => trouble,
+            trouble = pump(&mut consumers.mailbox, Route::Mailbox, &self.reader, &inboxes.mailbox) => trouble,
+            trouble = self.watch(on_blocked) => trouble,
+            trouble = self.publisher.found_useless() => trouble,
         }
     }
 
@@ -130,7 +131,7 @@ impl Session {
     }
 
     /// The connection that publishes has no consumer that would end with it, so it is watched.
-    async fn watch(&self, on_blocked: impl Fn(Option<String>)) -> String {
+    async fn watch(&self, on_blocked: impl Fn(Option<String>)) -> Trouble {
         let mut events = pin!(self.publisher.link().events());
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -164,9 +165,9 @@ impl Session {
                 }
                 // Of one channel alone: whoever published by it hears of it.
                 Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
-                Some(Event::Error(error)) => return Trouble::from(error).to_string(),
+                Some(Event::Error(error)) => return error.into(),
                 Some(_) => {}
-                None => return "the connection is closed".to_owned(),
+                None => return Trouble::Lost("the connection is closed".to_owned()),
             }
         }
     }
@@ -176,5 +177,6 @@ impl Drop for Session {
     /// Others may still hold the publisher, for what they have under way.
     fn drop(&mut self) {
         self.publisher.give_up();
+        self.reader.over.cancel();
     }
 }

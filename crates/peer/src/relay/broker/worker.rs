@@ -22,6 +22,7 @@ use wire::PeerId;
 use super::{
     RelayState,
     address::{Place, Target},
+    connection::Trouble,
     publisher::Publisher,
     retry::Retry,
     session::{Inboxes, Session},
@@ -50,7 +51,11 @@ enum End {
     Stopped,
     /// Another broker, another user, or none.
     Changed,
-    Away(String),
+    Away {
+        trouble: Trouble,
+        /// How long the connection stood.
+        held: Duration,
+    },
 }
 
 impl Worker {
@@ -59,7 +64,6 @@ impl Worker {
         let mut turn = 0;
         loop {
             let target = self.wish.target();
-            let started = Instant::now();
             let pause = match &target {
                 Target::Off(why) => {
                     self.show(RelayState::Off { why });
@@ -69,18 +73,21 @@ impl Worker {
                     self.show_away(why);
                     None
                 }
-                Target::At(places) => match self.hold(&target, &places[turn % places.len()], &soft).await {
-                    End::Stopped => break,
-                    End::Changed => Some(Duration::ZERO),
-                    End::Away(why) => {
-                        self.show_away(&why);
-                        turn += 1;
-                        if started.elapsed() >= HELD {
-                            retry.succeeded();
+                Target::At(places) => {
+                    let place = &places[turn % places.len()];
+                    match self.hold(&target, place, &soft).await {
+                        End::Stopped => break,
+                        End::Changed => Some(Duration::ZERO),
+                        End::Away { trouble, held } => {
+                            self.show_away(&format!("{}: {trouble}", place.server));
+                            turn += 1;
+                            if held >= HELD {
+                                retry.succeeded();
+                            }
+                            Some(retry.pause(Instant::now().into_std(), &trouble, rand::random()))
                         }
-                        Some(retry.pause(Instant::now().into_std(), rand::random()))
                     }
-                },
+                }
             };
             let pausing = async {
                 match pause {
@@ -100,7 +107,6 @@ impl Worker {
 
     /// Connects, and stays until something ends.
     async fn hold(&mut self, target: &Target, place: &Place, soft: &CancellationToken) -> End {
-        let named = |why: String| End::Away(format!("{}: {why}", place.server));
         let opened = tokio::select! {
             biased;
             () = soft.cancelled() => return End::Stopped,
@@ -109,8 +115,9 @@ impl Worker {
         };
         let (session, mut consumers) = match opened {
             Ok(opened) => opened,
-            Err(trouble) => return named(trouble.to_string()),
+            Err(trouble) => return End::Away { trouble, held: Duration::ZERO },
         };
+        let since = Instant::now();
         metrics::counter!("trueque_relay_connections_total").increment(1);
         tracing::info!(relay.server = %place.server, relay.user = place.logins.publishing.username, "the relay is connected");
         self.publisher.store(Some(session.publisher().clone()));
@@ -126,7 +133,9 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = soft.cancelled() => End::Stopped,
-                why = session.run(&mut consumers, &self.inboxes, on_blocked) => named(why),
+                trouble = session.run(&mut consumers, &self.inboxes, on_blocked) => {
+                    End::Away { trouble, held: since.elapsed() }
+                }
                 () = self.wish.follow(target, place, &session) => End::Changed,
             }
         };
@@ -138,7 +147,7 @@ impl Worker {
                 self.show(RelayState::Away { why: "the connection is being closed".to_owned() });
                 session.close().await;
             }
-            End::Away(_) => drop(session),
+            End::Away { .. } => drop(session),
         }
         end
     }
