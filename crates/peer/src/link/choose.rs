@@ -7,6 +7,7 @@
 //!
 //! While a lower rung carries, a better one that has failed before is tried beside it, not in its place: whoever wants
 //! bytes does not wait for a connection that likely fails, and the next question after a success goes the better way.
+//! One that has not failed yet has a moment's head start; when that is over it is tried beside the lower one, too.
 
 use std::time::{Duration, Instant};
 
@@ -123,6 +124,8 @@ pub enum Standing {
     Missing,
     /// It could be tried.
     Possible,
+    /// It is being tried, and that takes long.
+    Slow,
     /// A connection is open, or none is needed.
     Open,
 }
@@ -141,6 +144,8 @@ pub enum Step {
     Use(Rung),
     /// Connect, and choose again where that fails.
     Try(Rung),
+    /// Connect, and choose again where that fails or takes long: something else carries.
+    TryForAMoment(Rung),
     /// Nothing can be tried now.
     Wait,
 }
@@ -161,16 +166,18 @@ impl Ladder {
                 Standing::Open if self.is_closed(rung, now) => {
                     return Choice { step: Step::Use(rung), probes };
                 }
-                Standing::Open | Standing::Possible => {
+                Standing::Slow if self.is_carried_below(rung, standing, now) => {}
+                Standing::Open | Standing::Possible | Standing::Slow => {
                     let doubtful = rung == Rung::Reversed || self.breakers[rung].has_failed();
                     let carried = self.is_carried_below(rung, standing, now);
                     if !self.breakers[rung].may_try(now) {
                         continue;
                     }
-                    if !(doubtful && carried) {
-                        return Choice { step: Step::Try(rung), probes };
+                    match (carried, doubtful) {
+                        (true, true) => probes.push(rung),
+                        (true, false) => return Choice { step: Step::TryForAMoment(rung), probes },
+                        (false, _) => return Choice { step: Step::Try(rung), probes },
                     }
-                    probes.push(rung);
                 }
             }
         }
@@ -181,9 +188,11 @@ impl Ladder {
     pub fn likely(&self, standing: PerRung<Standing>, now: Instant) -> Option<Rung> {
         let closed = |rung: &Rung| standing[*rung] != Standing::Missing && self.is_closed(*rung, now);
         let open = |rung: &Rung| standing[*rung] == Standing::Open;
-        // What has failed is only tried beside what carries.
-        let beside =
-            |rung: Rung| self.breakers[rung].has_failed() && self.is_carried_below(rung, standing, now);
+        // What has failed, or takes long, is only tried beside what carries.
+        let beside = |rung: Rung| {
+            (self.breakers[rung].has_failed() || standing[rung] == Standing::Slow)
+                && self.is_carried_below(rung, standing, now)
+        };
         let fresh = |rung: &Rung| *rung != Rung::Reversed && !beside(*rung);
         RUNGS.into_iter().find(|rung| closed(rung) && (open(rung) || fresh(rung)))
     }
@@ -266,7 +275,7 @@ impl<T> std::ops::IndexMut<Rung> for PerRung<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Standing::{Missing, Open, Possible};
+    use Standing::{Missing, Open, Possible, Slow};
 
     const fn standing(direct: Standing, reversed: Standing, relayed: Standing) -> PerRung<Standing> {
         PerRung { direct, reversed, relayed }
@@ -286,8 +295,13 @@ mod tests {
             (standing(Missing, Possible, Open), Step::Use(Rung::Relayed), &[Rung::Reversed]),
             (standing(Missing, Open, Open), Step::Use(Rung::Reversed), &[]),
             (standing(Missing, Missing, Open), Step::Use(Rung::Relayed), &[]),
-            // Never failed: likely to work, so it is worth waiting for.
-            (standing(Possible, Possible, Open), Step::Try(Rung::Direct), &[]),
+            // Never failed: likely to work, so it is worth waiting for, a moment.
+            (standing(Possible, Possible, Open), Step::TryForAMoment(Rung::Direct), &[]),
+            (standing(Slow, Possible, Open), Step::Use(Rung::Relayed), &[Rung::Reversed]),
+            (standing(Slow, Slow, Open), Step::Use(Rung::Relayed), &[]),
+            (standing(Slow, Open, Open), Step::Use(Rung::Reversed), &[]),
+            // Nothing else carries.
+            (standing(Slow, Missing, Missing), Step::Try(Rung::Direct), &[]),
         ] {
             assert_eq!(Ladder::default().choose(standing, now), choice(step, probes), "{standing:?}");
         }
@@ -319,6 +333,8 @@ mod tests {
         ladder.failed(Rung::Direct, now, 0.5);
         assert_eq!(ladder.choose(reversed, now), choice(Step::Use(Rung::Reversed), &[Rung::Direct]));
         assert_eq!(ladder.likely(reversed, now), Some(Rung::Reversed));
+        assert_eq!(Ladder::default().likely(standing(Slow, Possible, Open), now), Some(Rung::Relayed));
+        assert_eq!(Ladder::default().likely(standing(Slow, Missing, Missing), now), Some(Rung::Direct));
         assert_eq!(ladder.likely(standing(Possible, Missing, Missing), now), Some(Rung::Direct));
     }
 

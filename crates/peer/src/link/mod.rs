@@ -13,6 +13,7 @@ mod choose;
 pub(crate) mod chunks;
 mod grpc;
 pub(crate) mod h2;
+mod lines;
 mod reasons;
 pub(crate) mod relay;
 pub(crate) mod reverse;
@@ -46,6 +47,7 @@ pub use relay::RelayLink;
 pub use reverse::Reversals;
 pub use target::Target;
 
+use self::lines::{Lines, Slot};
 use crate::{Failure, relay::Relay, tls::NetworkTls};
 
 /// How long one attempt to connect may take, all handshakes included.
@@ -258,51 +260,6 @@ pub struct PathChange {
     pub path: PeerPath,
 }
 
-/// The connections to one peer.
-#[derive(Default)]
-struct Lines {
-    ladder: Mutex<Ladder>,
-    /// One at a time connects; the others wait for it and use what it made.
-    direct: [Slot; CONNECTIONS],
-    reversed: [Slot; CONNECTIONS],
-    /// How each way failed last, until it carries again.
-    faults: Mutex<PerRung<Option<LinkError>>>,
-    used: Mutex<Option<Instant>>,
-    /// The way that was last told.
-    told: Mutex<Option<PeerPath>>,
-}
-
-#[derive(Default)]
-struct Slot {
-    link: Mutex<Option<GrpcLink>>,
-    /// Held while somebody connects; how the last attempt failed, if it did.
-    connecting: tokio::sync::Mutex<Option<(Instant, LinkError)>>,
-}
-
-impl Slot {
-    fn open(&self) -> Option<GrpcLink> {
-        self.link.lock().clone().filter(GrpcLink::is_open)
-    }
-
-    fn hang_up(&self) {
-        *self.link.lock() = None;
-    }
-}
-
-impl Lines {
-    fn slots(&self, rung: Rung) -> &[Slot] {
-        match rung {
-            Rung::Direct => &self.direct,
-            Rung::Reversed => &self.reversed,
-            Rung::Relayed => &[],
-        }
-    }
-
-    fn slot(&self, rung: Rung, lane: usize) -> Option<&Slot> {
-        self.slots(rung).get(lane % CONNECTIONS)
-    }
-}
-
 impl Links {
     pub fn new(tls: NetworkTls, relay: Option<Relay>, reversals: Reversals, lifecycle: &Lifecycle) -> Self {
         let peers = Mutex::default();
@@ -371,25 +328,29 @@ impl Links {
             let standing = self.standing(target, lines, lane, size);
             let choice = lines.ladder.lock().choose(standing, Instant::now());
             for rung in choice.probes {
-                self.probe(target, lane, rung);
+                drop(self.probe(target, lane, rung));
             }
-            match choice.step {
+            let (rung, tried) = match choice.step {
                 Step::Wait => return Err(last),
                 Step::Use(rung) => {
                     if let Some(link) = self.open(target, lines, rung, lane) {
                         return Ok(link);
                     }
+                    continue;
                 }
-                Step::Try(rung) => match self.connect(target, lines, rung, lane).await {
-                    Ok(()) => {
-                        if let Some(link) = self.open(target, lines, rung, lane) {
-                            return Ok(link);
-                        }
-                        last = LinkError::Unreachable("it hung up at once".to_owned());
-                        lines.ladder.lock().failed(rung, Instant::now(), rand::random());
+                Step::Try(rung) => (rung, Some(self.connect(target, lines, rung, lane).await)),
+                Step::TryForAMoment(rung) => (rung, self.connect_for_a_moment(target, rung, lane).await),
+            };
+            match tried {
+                Some(Ok(())) => {
+                    if let Some(link) = self.open(target, lines, rung, lane) {
+                        return Ok(link);
                     }
-                    Err(error) => last = error,
-                },
+                    last = LinkError::Unreachable("it hung up at once".to_owned());
+                    lines.ladder.lock().failed(rung, Instant::now(), rand::random());
+                }
+                Some(Err(error)) => last = error,
+                None => {}
             }
         }
     }
@@ -487,90 +448,6 @@ impl Links {
 
     fn relay_for(&self, target: &Target) -> Option<&Relay> {
         self.inner.relay.as_ref().filter(|relay| relay.is_on() && !target.sealing_key.is_empty())
-    }
-
-    /// `size` is that of the file whose bytes are wanted, 0 for other questions.
-    fn standing(&self, target: &Target, lines: &Lines, lane: usize, size: u64) -> PerRung<Standing> {
-        let inner = &self.inner;
-        let of = |rung: Rung, possible: bool| match lines.slot(rung, lane).and_then(Slot::open) {
-            Some(_) => Standing::Open,
-            None if possible => Standing::Possible,
-            None => Standing::Missing,
-        };
-        let relay = self.relay_for(target).is_some();
-        let carries = self.relay_for(target).is_some_and(|relay| relay.limits().takes(size));
-        PerRung {
-            direct: of(Rung::Direct, !target.endpoints.is_empty()),
-            // Who takes no calls does not answer on connections of its own making either.
-            reversed: of(
-                Rung::Reversed,
-                relay && !target.endpoints.is_empty() && inner.reversals.are_possible(),
-            ),
-            relayed: if carries { Standing::Open } else { Standing::Missing },
-        }
-    }
-
-    /// What is open, as a link.
-    fn open(&self, target: &Target, lines: &Lines, rung: Rung, lane: usize) -> Option<Link> {
-        let way = match lines.slot(rung, lane) {
-            Some(slot) => Way::Grpc(slot.open()?),
-            None => Way::Relay(RelayLink::new(self.relay_for(target)?.clone(), target.clone())),
-        };
-        Some(Link { way, rung })
-    }
-
-    /// Connects, or waits for somebody who does, and tells the breaker.
-    async fn connect(
-        &self,
-        target: &Target,
-        lines: &Lines,
-        rung: Rung,
-        lane: usize,
-    ) -> Result<(), LinkError> {
-        let Some(slot) = lines.slot(rung, lane) else { return Ok(()) };
-        let asked = Instant::now();
-        let mut failed = slot.connecting.lock().await;
-        if slot.open().is_some() {
-            return Ok(());
-        }
-        // Of those who waited for an attempt that failed, not each makes another one.
-        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
-            return Err(error.clone());
-        }
-        let inner = &self.inner;
-        let attempt = async {
-            match (rung, self.relay_for(target)) {
-                (Rung::Reversed, Some(relay)) => inner.reversals.ask(relay, target).await,
-                (Rung::Reversed, None) => Err(LinkError::Unreachable("the relay is off".to_owned())),
-                _ => grpc::connect(target, &inner.tls, &inner.lifecycle).await,
-            }
-        };
-        match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await.unwrap_or(Err(LinkError::Silent)) {
-            Ok(link) => {
-                *slot.link.lock() = Some(link);
-                *failed = None;
-                lines.ladder.lock().connected(rung);
-                lines.faults.lock()[rung] = None;
-                tracing::debug!(peer.id = %target.peer_id, path = ?rung, "connected to a peer");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::debug!(peer.id = %target.peer_id, path = ?rung, %error, "no connection to a peer");
-                lines.ladder.lock().failed(rung, Instant::now(), rand::random());
-                *failed = Some((Instant::now(), error.clone()));
-                lines.faults.lock()[rung] = Some(error.clone());
-                Err(error)
-            }
-        }
-    }
-
-    /// Tries a better way beside the work.
-    fn probe(&self, target: &Target, lane: usize, rung: Rung) {
-        let (links, target) = (self.clone(), target.clone());
-        self.inner.lifecycle.spawn("try a better way to a peer", async move {
-            let lines = links.lines(target.peer_id);
-            let _told_to_the_breaker = links.connect(&target, &lines, rung, lane).await;
-        });
     }
 
     fn lines(&self, peer: PeerId) -> Arc<Lines> {

@@ -47,6 +47,7 @@ impl Links {
         }
         match &lines.faults.lock()[Rung::Direct] {
             Some(fault) => format!("its address {}", worded(fault)),
+            None if lines.is_slow(Rung::Direct) => "its address has not answered yet".to_owned(),
             None => "its address is tried now and then, beside what carries".to_owned(),
         }
     }
@@ -95,6 +96,7 @@ impl Links {
             Some(LinkError::Unreachable(_)) => "it could not be reached",
             Some(LinkError::Answered(_)) => "it was refused",
             None if rung == Rung::Relayed => "the relay is gone",
+            None if lines.is_slow(rung) => "no answer yet",
             None => "the connection ended",
         }
     }

@@ -4,11 +4,14 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use content::ContentId;
-use peer::config::{AmqpSetting, PserverListen, Settings};
+use peer::{
+    config::{AmqpSetting, PserverListen, Settings},
+    link::CONNECT_TIMEOUT,
+};
 use serde_json::json;
 use testnet::{Api, Network, Rabbit, until};
 use tokio::{
@@ -19,7 +22,7 @@ use tokio::{
 };
 use wire::rest::pclient::{Download, FetchPath, PeerPath};
 
-use crate::big;
+use crate::{big, mail::on_the_relay};
 
 /// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:1";
@@ -74,6 +77,41 @@ async fn a_peer_whose_address_leads_nowhere_serves_over_connections_that_it_make
     let back = ana.share("the other.bin", &big(302, 8)).await;
     ben.found("the other", back, 1).await;
     only_from(&ben.fetch(back).await, "ana", PeerPath::Direct);
+    network.end([ana, ben]).await;
+}
+
+/// The first question does not wait until the attempt at an address is over that answers nothing: the relay carries
+/// meanwhile, and what it is asked to carry first is the question to dial back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_says_nothing_keeps_nobody_waiting() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    let silent = network.proxy().await;
+    let ana = network.peer_with("ana", |settings| with_broker(settings, &broker)).await;
+    let behind = |settings: &mut Settings| {
+        with_broker(settings, &broker);
+        settings.pserver_advertise = vec![silent.endpoint()];
+    };
+    let ben = network.peer_with("ben", behind).await;
+    silent.aim_at(ben.pserver());
+    silent.silence();
+    for peer in [&ana, &ben] {
+        on_the_relay(peer).await;
+    }
+    let id = ben.share("said nothing.bin", &big(303, 24)).await;
+    ana.found("said nothing", id, 1).await;
+    let begun = Instant::now();
+    let done = ana.fetch(id).await;
+    assert!(begun.elapsed() < CONNECT_TIMEOUT, "{:?}", begun.elapsed());
+    let [source] = &done.sources[..] else { panic!("{:?}", done.sources) };
+    assert!(source.paths.iter().all(|way| way.path != FetchPath::Direct), "{source:?}");
+    until("the reason is shown", async || {
+        let holder = ana.holders(id).await.remove(0);
+        let why = holder.why.unwrap_or_default();
+        let said = ["its address has not answered yet", "its address did not answer in time"];
+        (holder.path == PeerPath::Reversed && said.iter().any(|said| why.starts_with(said))).then_some(())
+    })
+    .await;
     network.end([ana, ben]).await;
 }
 
