@@ -8,6 +8,7 @@ pub mod clock;
 pub mod health;
 pub mod lifecycle;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod private;
 pub mod serve;

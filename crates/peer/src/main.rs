@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
-use daemon::{Clock, Lifecycle, Traces, logging, metrics, private, settings as dotenv};
+use daemon::{Clock, Lifecycle, Traces, logging, memory, metrics, private, settings as dotenv};
 use peer::{
     app::{App, Doors},
     config::{Cli, Settings},
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
 }
 
 fn start() -> anyhow::Result<ExitCode> {
+    memory::small_pages();
     dotenv::load_dotenv()?;
     let Cli { settings, command } = match Cli::from_process() {
         Ok(cli) => cli,

@@ -21,7 +21,7 @@ use super::{
 use crate::{MIB, big};
 
 const PEER: &str = env!("CARGO_BIN_EXE_testnet-peer");
-const MOST_MEMORY: u64 = 300 << 20;
+const MOST_MEMORY: u64 = 240 << 20;
 
 fn peak_memory(process: &Process) -> u64 {
     let status = String::from_utf8(testnet::read(format!("/proc/{}/status", process.pid()))).unwrap();
