@@ -2,7 +2,7 @@
 //! nothing, or while the peer was away, have made peers wait longer and longer for the next one; whoever waits for bytes
 //! need not.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use daemon::Lifecycle;
 use tokio::sync::broadcast::error::RecvError;
@@ -17,7 +17,7 @@ pub(super) fn spawn(inner: &Arc<Inner>, lifecycle: &Lifecycle) {
     let inner = inner.clone();
     lifecycle.spawn("the relay is back", async move {
         let returns = follow(state, |turn| {
-            if turn == Turn::Back {
+            if matches!(turn, Turn::Back { .. }) {
                 inner.relay_is_back();
             }
         });
@@ -44,7 +44,7 @@ impl Inner {
     /// It asks by the relay, so it can be asked by it.
     fn heard_by_relay(&self, peer: PeerId) {
         let lines = self.peers.lock().get(&peer).cloned();
-        if lines.is_some_and(|lines| lines.ladder.lock().heard_by_relay()) {
+        if lines.is_some_and(|lines| lines.ladder.lock().heard_by_relay(Instant::now())) {
             self.returns.send_modify(|times| *times += 1);
         }
     }

@@ -154,6 +154,8 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ladder {
     breakers: PerRung<Breaker>,
+    /// When the peer was last heard by the relay although it had not been reached by it.
+    heard: Option<Instant>,
 }
 
 impl Ladder {
@@ -231,13 +233,16 @@ impl Ladder {
         self.breakers.relayed = Breaker::default();
     }
 
-    /// The peer itself asks by the relay. Whether that changes anything.
-    pub fn heard_by_relay(&mut self) -> bool {
-        let failed = self.breakers.relayed.has_failed();
-        if failed {
-            self.relay_is_back();
+    /// The peer itself asks by the relay. Whether that changes anything: one that asks and cannot be asked does not make
+    /// us try for each of its questions.
+    pub fn heard_by_relay(&mut self, now: Instant) -> bool {
+        let lately = self.heard.is_some_and(|at| now.saturating_duration_since(at) < FIRST_PAUSE);
+        if lately || !self.breakers.relayed.has_failed() {
+            return false;
         }
-        failed
+        self.heard = Some(now);
+        self.relay_is_back();
+        true
     }
 
     fn is_carried_below(&self, rung: Rung, standing: PerRung<Standing>, now: Instant) -> bool {
@@ -401,13 +406,16 @@ mod tests {
         let now = Instant::now();
         let mut ladder = Ladder::default();
         let relayed = standing(Missing, Missing, Open);
-        assert!(!ladder.heard_by_relay(), "it was thought to be there");
+        assert!(!ladder.heard_by_relay(now), "it was thought to be there");
         ladder.failed(Rung::Relayed, now, 0.5);
         ladder.failed(Rung::Relayed, now + TOGETHER, 0.5);
         assert_eq!(ladder.choose(relayed, now), choice(Step::Wait, &[]));
-        assert!(ladder.heard_by_relay());
+        assert!(ladder.heard_by_relay(now));
         assert_eq!(ladder.choose(relayed, now), choice(Step::Use(Rung::Relayed), &[]));
-        assert!(!ladder.heard_by_relay());
+        assert!(!ladder.heard_by_relay(now));
+        ladder.failed(Rung::Relayed, now, 0.5);
+        assert!(!ladder.heard_by_relay(now + TOGETHER), "not for each of its questions");
+        assert!(ladder.heard_by_relay(now + FIRST_PAUSE));
     }
 
     #[test]

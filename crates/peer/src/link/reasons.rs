@@ -70,6 +70,9 @@ impl Links {
         match &*relay.state().borrow() {
             RelayState::Off { why } => format!("there is no relay ({why})"),
             RelayState::Away { why } => format!("the relay is not connected: {why}"),
+            RelayState::On { blocked: Some(why), .. } => {
+                format!("the relay's broker takes nothing now: {why}")
+            }
             RelayState::On { .. } if target.sealing_key.is_empty() => "it was never on the relay".to_owned(),
             RelayState::On { .. } => match &lines.faults.lock()[Rung::Relayed] {
                 Some(fault) => format!("the relay: it {}", worded(fault)),

@@ -145,8 +145,12 @@ impl Relay {
     /// # Errors
     /// See [`LinkError`].
     pub async fn ping(&self, target: &Target) -> Result<Duration, LinkError> {
+        self.say(target, proto::Ping::default()).await
+    }
+
+    pub(super) async fn say(&self, target: &Target, ping: proto::Ping) -> Result<Duration, LinkError> {
         let asked = Instant::now();
-        let mut answers = self.ask(target, Question::new(Ask::Ping(proto::Ping {}))).await?;
+        let mut answers = self.ask(target, Question::new(Ask::Ping(ping))).await?;
         answers.message::<proto::Pong>().await?;
         Ok(asked.elapsed())
     }

@@ -144,11 +144,14 @@ impl Relay {
                 }
             }
         }
+        let ask = question.ask.take().ok_or(Refused::Malformed)?;
         if routing.route == Route::Live {
+            if matches!(&ask, Ask::Ping(ping) if ping.lost) {
+                self.inner.table.lost_by(routing.from);
+            }
             self.inner.askers.note(&known);
             let _nobody_listens = self.inner.heard.send(routing.from);
         }
-        let ask = question.ask.take().ok_or(Refused::Malformed)?;
         Ok(Opened { caller: known.caller.clone(), question, ask, reply, back })
     }
 

@@ -3,7 +3,8 @@
 //! Whoever asks a peer that is not there asks again after longer and longer pauses, and learns that it is back when the
 //! next one is over. A broker that was restarted takes its peers back one by one, so that would be the rule after each
 //! restart. So each peer that had asked this one shortly before is sent a ping: a question under our seal says that we
-//! are here, and [`Relay::heard`] tells it to those who wait.
+//! are here, and [`Relay::heard`] tells it to those who wait. Where our connection was lost, and with it what lay in our
+//! queue, the ping says that too, and they need not wait for answers that do not come.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,7 +13,7 @@ use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use wire::PeerId;
+use wire::{PeerId, proto};
 
 use super::{Relay, book::Known, broker::RelayState, message::AnswerQueue};
 use crate::link::Target;
@@ -25,12 +26,16 @@ const PINGS_TOGETHER: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     Lost,
-    Back,
+    /// `anew`: by another connection than before.
+    Back {
+        anew: bool,
+    },
 }
 
 /// Tells each time that the broker takes no messages any more, or takes them again, until there is none.
 pub(crate) async fn follow(mut state: watch::Receiver<RelayState>, mut told: impl FnMut(Turn)) {
     let mut before = open(&state.borrow_and_update());
+    let mut last = before;
     while state.changed().await.is_ok() {
         let now = open(&state.borrow_and_update());
         if now == before {
@@ -40,7 +45,8 @@ pub(crate) async fn follow(mut state: watch::Receiver<RelayState>, mut told: imp
             told(Turn::Lost);
         }
         if now.is_some() {
-            told(Turn::Back);
+            told(Turn::Back { anew: now != last });
+            last = now;
         }
         before = now;
     }
@@ -96,11 +102,11 @@ pub(super) fn tell_askers(relay: Relay, lifecycle: &Lifecycle) {
         let mut lost = None;
         let told = |turn| match turn {
             Turn::Lost => lost = Some(Instant::now()),
-            Turn::Back => {
+            Turn::Back { anew } => {
                 let since = lost.take().unwrap_or_else(Instant::now).checked_sub(LATELY);
                 let askers = relay.inner.askers.take_since(since);
                 if !askers.is_empty() {
-                    let telling = tell(relay.clone(), askers, tasks.soft());
+                    let telling = tell(relay.clone(), askers, anew, tasks.soft());
                     tasks.spawn("tell who asked that we are back", telling);
                 }
             }
@@ -109,12 +115,12 @@ pub(super) fn tell_askers(relay: Relay, lifecycle: &Lifecycle) {
     });
 }
 
-async fn tell(relay: Relay, askers: Vec<Target>, soft: CancellationToken) {
+async fn tell(relay: Relay, askers: Vec<Target>, lost: bool, soft: CancellationToken) {
     let pinging = stream::iter(askers).for_each_concurrent(PINGS_TOGETHER, |asker| {
         let relay = relay.clone();
         async move {
             // One that is not there yet asks anew when it comes.
-            if let Err(error) = relay.ping(&asker).await {
+            if let Err(error) = relay.say(&asker, proto::Ping { lost }).await {
                 tracing::debug!(peer.id = %asker.peer_id, %error, "a peer that had asked does not hear that we are back");
             }
         }
@@ -130,7 +136,7 @@ mod tests {
 
     use super::{super::seal::PeerKey, *};
     use crate::tls::Caller;
-    use Turn::{Back, Lost};
+    use Turn::Lost;
 
     #[tokio::test]
     async fn each_loss_and_each_return_is_told_once() {
@@ -140,18 +146,20 @@ mod tests {
             server: "amqp://broker".into(),
         };
         let away = || RelayState::Away { why: "gone".to_owned() };
+        const ANEW: Turn = Turn::Back { anew: true };
+        const SAME: Turn = Turn::Back { anew: false };
         let (state, seen) = watch::channel(away());
         let told = &RefCell::new(Vec::new());
         let changing = async move {
             for (next, wanted) in [
-                (on([1; 8], None), &[Back][..]),
+                (on([1; 8], None), &[ANEW][..]),
                 (on([1; 8], Some("low on memory")), &[Lost]),
-                (on([1; 8], None), &[Back]),
+                (on([1; 8], None), &[SAME]),
                 // So quickly that its absence was not seen.
-                (on([2; 8], None), &[Lost, Back]),
+                (on([2; 8], None), &[Lost, ANEW]),
                 (away(), &[Lost]),
                 (on([3; 8], Some("low on memory")), &[]),
-                (on([3; 8], None), &[Back]),
+                (on([3; 8], None), &[ANEW]),
             ] {
                 state.send_replace(next);
                 // Each turn polls the two in another order.

@@ -91,6 +91,13 @@ impl Table {
         Ok(())
     }
 
+    /// Fails the questions to a peer that says that it will not answer them.
+    pub(super) fn lost_by(&self, peer: PeerId) {
+        let mut waiting = self.waiting.lock();
+        waiting.retain(|_, question| question.peer != peer);
+        show(&waiting);
+    }
+
     /// Fails the questions whose answers would come in at another queue than `present`.
     fn lost(&self, present: Option<AnswerQueue>) {
         let mut waiting = self.waiting.lock();
@@ -179,6 +186,17 @@ mod tests {
             body: body.to_vec(),
             receipt: Receipt::of_none(),
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_has_lost_fails_and_nobody_elses() {
+        let table = Arc::new(Table::default());
+        let mut of_ana = table.wait([1; 16], ANA, HERE, most(2)).unwrap();
+        let mut of_beto = table.wait([2; 16], BETO, HERE, most(2)).unwrap();
+        table.lost_by(ANA);
+        assert_eq!(of_ana.next().await, None);
+        assert_eq!(table.put(&mut answer(BETO, Some([2; 16]), b"b")), Ok(()));
+        assert_eq!(of_beto.next().await, Some(b"b".to_vec()));
     }
 
     #[tokio::test]
