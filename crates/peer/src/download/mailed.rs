@@ -114,7 +114,7 @@ impl Mailbag {
     }
 }
 
-/// Leaves wants with holders that are off, unless some are waiting there. Answers what there is to say about it.
+/// Leaves wants with holders that are off, or that answer by no way although their leases have not ended yet, unless some are waiting there. Answers what there is to say about it.
 async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<PieceSet>) -> Option<String> {
     let located = engine.directory.locate(id).await.ok()?;
     // Whoever counts other pieces than these means another size.
@@ -125,7 +125,8 @@ async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<Pie
     let mut absent: Vec<&Holder> = located
         .holders
         .iter()
-        .filter(|holder| !holder.online && holder.peer_id != engine.own_id && fits(holder))
+        .filter(|holder| holder.peer_id != engine.own_id && fits(holder))
+        .filter(|holder| !holder.online || engine.links.seems_off(&Target::from(*holder)))
         .collect();
     let all = absent.len();
     absent.retain(|holder| mail.takes(holder.size));

@@ -275,7 +275,15 @@ async fn pages_of(
     loop {
         let first = u32::try_from(values.len()).unwrap_or(u32::MAX);
         let asked = tokio::time::timeout(SILENCE_TIMEOUT, link.describe(id, first)).await;
-        let page: proto::Description = asked.map_err(|_| LinkError::Silent)??;
+        let page: proto::Description = match asked.unwrap_or(Err(LinkError::Silent)) {
+            Ok(page) => page,
+            Err(error @ LinkError::Answered(_)) => return Err(error),
+            Err(error) => {
+                engine.links.missed(target, link.rung(), &error);
+                return Err(error);
+            }
+        };
+        engine.links.succeeded(target.peer_id, link.rung());
         if page.size != size {
             return Err(refuse(format!("it says {} bytes, and {size} to the directory", page.size)));
         }

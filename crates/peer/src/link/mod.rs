@@ -379,6 +379,19 @@ impl Links {
         lines.faults.lock()[rung] = None;
     }
 
+    /// Tells that a first question had no answer by this way. Nobody has begun to rely on it, so no breaker counts it.
+    pub fn missed(&self, target: &Target, rung: Rung, error: &LinkError) {
+        self.lines(target.peer_id).faults.lock()[rung] = Some(error.clone());
+    }
+
+    /// Whether the peer answered by no way when it was last tried, the relay among them: its crash is known here before
+    /// its lease at the directory ends.
+    pub fn seems_off(&self, target: &Target) -> bool {
+        let Some(lines) = self.inner.peers.lock().get(&target.peer_id).cloned() else { return false };
+        let faults = lines.faults.lock();
+        faults.relayed.is_some() && (target.endpoints.is_empty() || faults.direct.is_some())
+    }
+
     /// Tells that there was no answer by this way, and hangs up.
     pub fn failed(&self, target: &Target, rung: Rung) {
         let lines = self.lines(target.peer_id);

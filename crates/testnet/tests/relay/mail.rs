@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
 use serde_json::json;
-use testnet::{Network, Peer, Rabbit, read, until};
+use testnet::{Network, Peer, Rabbit, read, until, until_within};
 use wire::{
     PeerId,
     rest::pclient::{DownloadState, FetchPath, PeerPath, SourcePath},
@@ -79,6 +79,37 @@ async fn two_that_are_never_on_together() {
     assert_eq!(source.paths, [SourcePath { path: FetchPath::Mailed, bytes: source.bytes }]);
     until("the mailbox is empty", async || (waiting(&broker, ana_id, "mailbox").await == 0).then_some(()))
         .await;
+    drop(ben);
+    network.end([ana]).await;
+}
+
+/// Until its lease ends the directory has it for online; whoever asks it knows better.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_crashed_is_written_to_before_its_lease_ends() {
+    let broker = Rabbit::shared().await;
+    let network = Network::start().await;
+    let ana = network.peer_with("ana", |settings| relay_only(settings, &broker)).await;
+    let ben = network.peer_with("ben", |settings| relay_only(settings, &broker)).await;
+    on_the_relay(&ana).await;
+    on_the_relay(&ben).await;
+    let ben_id = ben.peer_id().await;
+    let file = big(401, 8);
+    let id = ben.share("of a crash.bin", &file).await;
+    ana.found("of a crash", id, 1).await;
+    let ben = ben.kill().await;
+    let download = ana.start(id).await;
+    until_within(Duration::from_secs(10), "the want is left", async || {
+        (waiting(&broker, ben_id, "wants").await == 1).then_some(())
+    })
+    .await;
+    assert!(ana.holders(id).await[0].holder.online, "as far as the directory knows");
+    let ana = ana.end().await;
+
+    let ben = Peer::again(ben).await;
+    ben.audited(id, "ana", FetchPath::Mailed, file.len() as u64).await;
+    let ben = ben.end().await;
+    let ana = Peer::again(ana).await;
+    assert_eq!(read(ana.done(&download.id).await.path.unwrap()), file);
     drop(ben);
     network.end([ana]).await;
 }

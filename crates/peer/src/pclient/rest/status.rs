@@ -56,7 +56,7 @@ impl Pclient {
 fn relay_status(state: &RelayState) -> RelayStatus {
     let away = |why: &str| RelayStatus { connected: false, server: None, why: Some(why.to_owned()) };
     match state {
-        RelayState::Off { why } => away(why),
+        RelayState::Off { why } => away(&format!("off: {why}")),
         RelayState::Away { why } => away(why),
         RelayState::On { blocked, server, .. } => {
             RelayStatus { connected: true, server: Some(server.to_string()), why: blocked.clone() }

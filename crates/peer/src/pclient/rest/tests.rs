@@ -36,7 +36,7 @@ async fn status_login_logout() {
       },
       "relay": {
         "connected": false,
-        "why": "no broker is set"
+        "why": "off: no broker is set"
       },
       "shared": {
         "announced": false,
