@@ -96,6 +96,11 @@ impl Mailbag {
         if waits { self.look_at - now } else { Duration::MAX }
     }
 
+    /// Nobody could be asked, and one who does not answer may turn out to be off.
+    pub(super) fn nobody_asked(&mut self, now: Instant) {
+        self.look_at = self.look_at.min(now + GRACE);
+    }
+
     /// Where it is time to ask, the asking.
     pub(super) fn due(
         &mut self,
@@ -114,7 +119,10 @@ impl Mailbag {
     }
 }
 
-/// Leaves wants with holders that are off, or that answer by no way although their leases have not ended yet, unless some are waiting there. Answers what there is to say about it.
+/// Leaves wants with holders that are off, unless some are waiting there. Answers what there is to say about it.
+///
+/// So it does with one that has crashed and whose lease has not ended yet, for a download that has not begun. Whoever loses
+/// a source in the middle of one waits for the lease: likely the source is back before, and would send all of it twice.
 async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<PieceSet>) -> Option<String> {
     let located = engine.directory.locate(id).await.ok()?;
     // Whoever counts other pieces than these means another size.
@@ -126,7 +134,9 @@ async fn ask(engine: Arc<Engine>, mail: Mail, id: ContentId, missing: Option<Pie
         .holders
         .iter()
         .filter(|holder| holder.peer_id != engine.own_id && fits(holder))
-        .filter(|holder| !holder.online || engine.links.seems_off(&Target::from(*holder)))
+        .filter(|holder| {
+            !holder.online || (missing.is_none() && engine.links.seems_off(&Target::from(*holder)))
+        })
         .collect();
     let all = absent.len();
     absent.retain(|holder| mail.takes(holder.size));

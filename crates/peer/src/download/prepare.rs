@@ -83,6 +83,9 @@ pub(super) async fn prepare(
                 entry.update(|view| view.state = DownloadState::Waiting);
                 if let Some(asking) = bag.due(engine, None, Instant::now()) {
                     let note = asking.await;
+                    if note.is_none() {
+                        bag.nobody_asked(Instant::now());
+                    }
                     entry.update(|view| view.note = note);
                 }
                 tell(engine, entry);

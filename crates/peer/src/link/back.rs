@@ -37,7 +37,11 @@ pub(super) fn spawn(inner: &Arc<Inner>, lifecycle: &Lifecycle) {
 
 impl Inner {
     fn relay_is_back(&self) {
-        self.peers.lock().values().for_each(|lines| lines.ladder.lock().relay_is_back());
+        for lines in self.peers.lock().values() {
+            lines.ladder.lock().relay_is_back();
+            // That nobody answered while there was no relay says nothing of them.
+            *lines.missed_since.lock() = None;
+        }
         self.returns.send_modify(|times| *times += 1);
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Lines {
     pub(super) reversed: [Slot; CONNECTIONS],
     /// How each way failed last, until it carries again.
     pub(super) faults: Mutex<PerRung<Option<LinkError>>>,
+    /// Since when first questions have had no answer by any way.
+    pub(super) missed_since: Mutex<Option<Instant>>,
     pub(super) used: Mutex<Option<Instant>>,
     /// The way that was last told.
     pub(super) told: Mutex<Option<PeerPath>>,

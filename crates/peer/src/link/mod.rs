@@ -54,6 +54,8 @@ use crate::{Failure, relay::Relay, tls::NetworkTls};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A holder that sends nothing for so long counts as one that cannot be reached.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Who answers nothing for so long is not there. All of them are back at a broker that was restarted by then.
+const SEEMS_OFF_AFTER: Duration = Duration::from_secs(2);
 /// Connections to one peer. Each is encrypted and framed by one thread at either end, so two use two cores.
 const CONNECTIONS: usize = 2;
 /// A peer that nobody talked to for so long is hung up on.
@@ -377,19 +379,23 @@ impl Links {
         let lines = self.lines(peer);
         lines.ladder.lock().succeeded(rung);
         lines.faults.lock()[rung] = None;
+        *lines.missed_since.lock() = None;
     }
 
     /// Tells that a first question had no answer by this way. Nobody has begun to rely on it, so no breaker counts it.
     pub fn missed(&self, target: &Target, rung: Rung, error: &LinkError) {
-        self.lines(target.peer_id).faults.lock()[rung] = Some(error.clone());
+        let lines = self.lines(target.peer_id);
+        lines.faults.lock()[rung] = Some(error.clone());
+        lines.missed_since.lock().get_or_insert_with(Instant::now);
     }
 
-    /// Whether the peer answered by no way when it was last tried, the relay among them: its crash is known here before
-    /// its lease at the directory ends.
+    /// Whether the peer has answered by no way for a while, the relay among them: its crash is known here before its lease
+    /// at the directory ends. One that is only looking for its broker is back before.
     pub fn seems_off(&self, target: &Target) -> bool {
         let Some(lines) = self.inner.peers.lock().get(&target.peer_id).cloned() else { return false };
+        let long = lines.missed_since.lock().is_some_and(|since| since.elapsed() >= SEEMS_OFF_AFTER);
         let faults = lines.faults.lock();
-        faults.relayed.is_some() && (target.endpoints.is_empty() || faults.direct.is_some())
+        long && faults.relayed.is_some() && (target.endpoints.is_empty() || faults.direct.is_some())
     }
 
     /// Tells that there was no answer by this way, and hangs up.
