@@ -55,13 +55,10 @@ pub(super) async fn status(api: &Api, screen: &mut Screen) -> Result<(), Stop> {
 }
 
 fn relay(status: &RelayStatus) -> String {
-    if let (false, Some(off)) = (status.connected, status.why.as_ref().filter(|why| why.starts_with("off: ")))
-    {
-        return escaped(off).to_string();
-    }
     let state = match (status.connected, &status.server) {
         (true, Some(server)) => format!("connected to {}", escaped(server)),
         (true, None) => "connected".to_owned(),
+        (false, _) if status.off => "off".to_owned(),
         (false, _) => "not connected".to_owned(),
     };
     match &status.why {

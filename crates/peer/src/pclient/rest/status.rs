@@ -54,12 +54,16 @@ impl Pclient {
 }
 
 fn relay_status(state: &RelayState) -> RelayStatus {
-    let away = |why: &str| RelayStatus { connected: false, server: None, why: Some(why.to_owned()) };
+    let away =
+        |off, why: &str| RelayStatus { connected: false, server: None, off, why: Some(why.to_owned()) };
     match state {
-        RelayState::Off { why } => away(&format!("off: {why}")),
-        RelayState::Away { why } => away(why),
-        RelayState::On { blocked, server, .. } => {
-            RelayStatus { connected: true, server: Some(server.to_string()), why: blocked.clone() }
-        }
+        RelayState::Off { why } => away(true, why),
+        RelayState::Away { why } => away(false, why),
+        RelayState::On { blocked, server, .. } => RelayStatus {
+            connected: true,
+            server: Some(server.to_string()),
+            off: false,
+            why: blocked.clone(),
+        },
     }
 }

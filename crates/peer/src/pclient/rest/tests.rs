@@ -36,7 +36,8 @@ async fn status_login_logout() {
       },
       "relay": {
         "connected": false,
-        "why": "off: no broker is set"
+        "off": true,
+        "why": "no broker is set"
       },
       "shared": {
         "announced": false,

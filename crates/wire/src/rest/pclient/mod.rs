@@ -66,7 +66,10 @@ pub struct RelayStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub server: Option<String>,
-    /// Why it is not connected, or what slows it down. Begins with `off: ` where there is none to connect to.
+    /// There is none to connect to.
+    #[serde(default)]
+    pub off: bool,
+    /// Why it is not connected, or what slows it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub why: Option<String>,

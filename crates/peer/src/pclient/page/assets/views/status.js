@@ -65,7 +65,7 @@ function cardsOf({ peer_id: id, username, version, directory, pserver, relay, sh
       h('p', {}, h('code', {}, foreign(directory.url))),
       directory.error && h('p', { class: 'warn-text' }, foreign(directory.error)),
       h('p', { class: 'dim' }, directory.connected ? 'It knows that this peer is here.' : 'This peer tries again by itself. Transfers between peers go on.')),
-    card('Relay', relay.connected ? ['good', 'Connected'] : ['', relay.why?.startsWith('off: ') ? 'Off' : 'Not connected'],
+    card('Relay', relay.connected ? ['good', 'Connected'] : ['', relay.off ? 'Off' : 'Not connected'],
       relay.why && h('p', { class: relay.connected ? 'warn-text' : '' }, foreign(relay.why)),
       h('p', { class: 'dim' }, relay.connected ? 'Peers that cannot be dialled are reached through it.' : 'Only peers that can be dialled are reached.')),
     card('Calls from peers', pserver.listen ? ['good', 'Open'] : ['', 'Takes no calls'],
